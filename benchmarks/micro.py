@@ -1,0 +1,94 @@
+"""What single pieces of the line cost: python benchmarks/micro.py [part of a name]."""
+
+import sys
+import timeit
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from machine import description
+from systems import KEY, Upstream, policy, request_body
+
+from gateway.policy.compile import compile_policy
+from gateway.policy.decide import Facts, State, decide
+from gateway.policy.load import load_text, secret_reader
+from gateway.policy.snapshot import Snapshot
+from gateway.pricing.catalogue import Catalogue
+from gateway.usage import Usage
+from gateway.wire.dialects.openai_chat import AnswerStream, read_call, read_usage, write_body
+from gateway.wire.json import read_object, try_object
+from gateway.wire.sse import Scanner
+
+Piece = Callable[[], object]
+
+_ANSWER = (
+    b'{"id":"chatcmpl-bench0001","object":"chat.completion","created":1795510800,"model":"gpt-4o-mini","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"%b","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":'
+    b'{"prompt_tokens":212,"completion_tokens":100,"total_tokens":312,"prompt_tokens_details":{"cached_tokens":0,'
+    b'"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}'
+) % (b"The line carries what it is given. " * 12)
+
+
+def event(number: int) -> bytes:
+    """One chunk of 220 bytes, as upstream.c sends them."""
+    head = (
+        b'data: {"id":"chatcmpl-bench0001","object":"chat.completion.chunk","created":1795510800,'
+        b'"model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"'
+    )
+    tail = b'"},"finish_reason":null}],"usage":null}\n\n'
+    return head + (b" word%d" % number).ljust(220 - len(head) - len(tail)) + tail
+
+
+def pieces() -> Iterator[tuple[str, Piece]]:
+    """Names and what they stand for."""
+    snapshot = _snapshot()
+    caller = snapshot.key_of(KEY.encode())
+    assert caller is not None
+    model = caller.models["gpt-4o-mini"]
+    price = model.targets[0].price
+    assert price is not None
+    body, block = request_body("plain"), b"".join(event(i) for i in range(100))
+    call, token, state, usage = read_call("chat", body), KEY.encode(), State({}), Usage(input=212, output=100)
+
+    yield "json.read_object, 1 KiB", lambda: read_object(body)
+    yield "openai_chat.read_call, 1 KiB", lambda: read_call("chat", body)
+    yield "openai_chat.write_body, 1 KiB", lambda: write_body(call, "gpt-4o-mini")
+    yield "snapshot.key_of", lambda: snapshot.key_of(token)
+    yield "decide, one target", lambda: decide(snapshot, Facts(caller, "gpt-4o-mini"), state)
+    yield "usage of a plain answer, 0.9 KB", lambda: read_usage(try_object(_ANSWER) or {})
+    yield "price.cost_nanousd", lambda: price.cost_nanousd(usage)
+    scanner = Scanner(lambda whole: whole)
+    yield "sse.Scanner.feed, 22 KB: 100 events", lambda: scanner.feed(block)
+    odd = [block[at : at + 4096] for at in range(0, len(block), 4096)]
+    yield "sse.Scanner.feed, the same in 6 blocks", lambda: [scanner.feed(part) for part in odd]
+    stream, one = AnswerStream(strips_usage=True), event(1)
+    stream.feed(one)
+    yield "AnswerStream.feed, 22 KB: 100 events", lambda: stream.feed(block)
+    yield "AnswerStream.feed, one event", lambda: stream.feed(one)
+
+
+def _snapshot() -> Snapshot:
+    environment = {"BENCH_UPSTREAM_KEY": "sk-bench"}
+    compiled = compile_policy(
+        load_text(policy(Upstream(port=8080, pid=0)), environment),
+        secret_of=secret_reader(environment),
+        row_of=lambda _name: 0,
+        catalogue=Catalogue(),
+        at=datetime.now(UTC),
+    )
+    return Snapshot.from_tables(compiled.tables)
+
+
+def main() -> None:
+    """Best of five, so that neighbours on the machine count as little as they can."""
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    print(description(), file=sys.stderr)
+    for name, piece in pieces():
+        if wanted in name:
+            timer = timeit.Timer(piece)
+            count, took_s = timer.autorange()
+            best_s = min(took_s, *timer.repeat(4, count))
+            print(f"{name:42} {best_s / count * 1e6:8.3f} us")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""From samples to rows, and rows to a table a person can read."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from load import Sample
+
+Row = dict[str, str | float | None]
+
+# What Headgate promises at 32 connections (64 paced streams): (scenario, key of the row, most it may be).
+BARS: tuple[tuple[str, str, float], ...] = (
+    ("plain", "ratio_worker", 3.0),
+    ("plain", "ratio_to_nginx", 4.0),
+    ("stream_burst", "ratio_to_nginx", 1.3),
+    ("stream_paced", "ratio_to_nginx", 2.0),
+    ("plain", "rss_mb_worker", 70.0),
+    ("plain", "rss_mb", 250.0),
+    ("plain", "start_ms", 1500.0),
+)
+BAR_CONNECTIONS = (32, 64)
+
+# (key of the row, title, width)
+_COLUMNS = (
+    ("system", "system", 9),
+    ("scenario", "scenario", 13),
+    ("connections", "conns", 6),
+    ("cpu_us", "cpu_us", 8),
+    ("ratio_to_nginx", "ratio", 7),
+    ("cpu_us_worker", "worker_us", 10),
+    ("ratio_worker", "ratio", 7),
+    ("rps", "rps", 8),
+    ("p50_us", "p50_us", 8),
+    ("p99_us", "p99_us", 8),
+    ("rss_mb", "rss_mb", 7),
+    ("rss_mb_worker", "worker_mb", 10),
+    ("start_ms", "start_ms", 9),
+    ("upstream_us", "upstream_us", 12),
+    ("noise_percent", "noise_%", 8),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All repeats of one system in one scenario at one number of connections."""
+
+    system: str
+    scenario: str
+    connections: int
+    samples: list[Sample]
+    rss_mb: float
+    rss_mb_worker: float
+    start_ms: float
+
+
+def rows(measured: list[Measured]) -> list[Row]:
+    """One row each: medians of the repeats; ratios are of those medians, null without nginx beside it."""
+    base = {(m.scenario, m.connections): m for m in measured if m.system == "nginx"}
+    return [_row(m, base.get((m.scenario, m.connections))) for m in measured]
+
+
+def _row(m: Measured, nginx: Measured | None) -> Row:
+    def of(field: str, source: Measured = m) -> float:
+        value = median(float(getattr(sample, field)) for sample in source.samples)
+        return float(f"{value:.4g}")
+
+    cpu_us, cpu_us_worker = of("cpu_us"), of("cpu_us_worker")
+    return {
+        "system": m.system,
+        "scenario": m.scenario,
+        "connections": m.connections,
+        "cpu_us": cpu_us,
+        "cpu_us_worker": cpu_us_worker,
+        "cpu_us_per_chunk": cpu_us if m.scenario.startswith("stream") else None,
+        "rps": of("rps"),
+        "p50_us": of("p50_us"),
+        "p99_us": of("p99_us"),
+        "rss_mb": round(m.rss_mb, 1),
+        "ratio_to_nginx": round(cpu_us / of("cpu_us", nginx), 2) if nginx else None,
+        "ratio_worker": round(cpu_us_worker / of("cpu_us", nginx), 2) if nginx else None,
+        "rss_mb_worker": round(m.rss_mb_worker, 1),
+        "start_ms": round(m.start_ms, 1),
+        "upstream_us": of("upstream_us"),
+        "noise_percent": round(of("noise_percent"), 1),
+    }
+
+
+def table(all_rows: list[Row]) -> str:
+    """The rows as aligned text, and below them how Headgate stands against its bars."""
+    lines = ["".join(title.rjust(width) for _, title, width in _COLUMNS)]
+    for row in all_rows:
+        lines.append("".join(_cell(row[key]).rjust(width) for key, _, width in _COLUMNS))
+    return "\n".join(lines + _verdicts(all_rows))
+
+
+def _cell(value: str | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 1000 else f"{value:g}"
+    return "-" if value is None else str(value)
+
+
+def _verdicts(all_rows: list[Row]) -> list[str]:
+    lines = []
+    for scenario, key, most in BARS:
+        for row in all_rows:
+            value = row[key]
+            if (
+                row["system"] != "headgate"
+                or row["scenario"] != scenario
+                or row["connections"] not in BAR_CONNECTIONS
+            ):
+                continue
+            if isinstance(value, float):
+                verdict = "kept" if value <= most else "MISSED"
+                lines.append(
+                    f"  {verdict:7} {scenario} at {row['connections']}: {key} {value} (at most {most:g})"
+                )
+    return ["", "Bars:", *lines] if lines else []

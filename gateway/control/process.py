@@ -1,0 +1,218 @@
+"""The control process: everything that may take its time, so that the line need not."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gateway.clock import monotonic_ms, monotonic_s
+from gateway.control.admin import build_app, is_loopback
+from gateway.control.exposition import Exposition, Sample
+from gateway.control.logwriter import LogWriter
+from gateway.control.reload import Reloader
+from gateway.link.control_end import WorkerLinks
+from gateway.link.target_table import TargetTable
+from gateway.telemetry import table
+
+DEMO_KEY = "hg-demo-key-for-make-run-only-do-not-deploy-0"
+"""The caller's key of the example policies."""
+
+
+class Control:
+    """The parts of control, and what they ask of one another."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._stopping = asyncio.Event()
+        self._dropped = 0
+        self._simulator: Any = None
+        self._targets = TargetTable.open(options.targets)
+        self._writer = LogWriter(options.log, self._count_dropped)
+        self._links = WorkerLinks(self._writer.write)
+        self._reloader = Reloader(
+            Path(options.policies),
+            Path(options.state),
+            self._targets.row,
+            self._links.switch,
+            self._simulated_url,
+        )
+        self._exposition = Exposition(Path(options.slots_dir), self._samples)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> int:
+        """Until SIGTERM; the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._options.life_fd, os._exit, 1)
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        admin_socket = socket.socket(fileno=self._options.admin_fd)
+        loopback = is_loopback(admin_socket.getsockname()[0])
+        await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
+        runner = web.AppRunner(
+            build_app(self, self._exposition, loopback=loopback), access_log=None, handle_signals=False
+        )
+        await runner.setup()
+        await web.SockSite(runner, admin_socket).start()
+        if not await self._reloader.first():
+            return 2
+        if not loopback and not list(self.admin_keys()):
+            sys.stderr.write(
+                "headgate: --admin is not a loopback address: set HEADGATE_ADMIN_KEY or admin.keys in the policy.\n"
+            )
+            return 2
+        self._start(self._reloader.watch())
+        if self._options.banner:
+            self._start(self._banner())
+        await self._stopping.wait()
+        for task in self._tasks:
+            task.cancel()
+        await self._links.close()
+        await runner.cleanup()
+        if self._simulator is not None:
+            await self._simulator.stop()
+        self._writer.close()
+        return 0
+
+    # what the admin port asks
+
+    def not_ready(self) -> list[str]:
+        if self._stopping.is_set():
+            return ["stopping"]
+        compiled = self._reloader.compiled
+        if compiled is None:
+            return ["no policy"]
+        used = self._links.in_force()
+        return [
+            f"worker {index} has not taken up the policy"
+            for index in range(self._options.workers)
+            if used.get(index) != compiled.tables["hash"]
+        ]
+
+    def policy(self) -> dict[str, Any]:
+        reloader = self._reloader
+        compiled = reloader.compiled
+        return {
+            "hash": None if compiled is None else compiled.tables["hash"],
+            "age_s": round(monotonic_s() - reloader.since_s, 3),
+            "warnings": [] if compiled is None else [str(warning) for warning in compiled.warnings],
+            "problems": [problem.as_json() for problem in reloader.last_problems],
+        }
+
+    def targets(self) -> list[dict[str, Any]]:
+        names = {0: "ejected", 1: "trial", 2: "up"}
+        return [
+            {"model": model, "target": target, "state": names[state]}
+            for model, target, state in self._states()
+        ]
+
+    def workers(self) -> list[dict[str, Any]]:
+        return [{"index": index, "policy": hash_} for index, hash_ in sorted(self._links.in_force().items())]
+
+    def admin_keys(self) -> Iterable[str]:
+        key = os.environ.get("HEADGATE_ADMIN_KEY")
+        if key:
+            yield hashlib.sha256(key.encode()).hexdigest()
+        if self._reloader.compiled is not None:
+            yield from self._reloader.compiled.admin_keys
+
+    async def reload(self) -> bool:
+        return await self._reloader.load()
+
+    # what is measured here
+
+    def _samples(self) -> Iterator[Sample]:
+        reloader = self._reloader
+        for result, count in reloader.results.items():
+            yield table.POLICY_RELOADS, (result,), count
+        yield table.LOG_DROPPED, (), self._dropped
+        if reloader.compiled is not None:
+            yield table.POLICY_INFO, (reloader.compiled.tables["hash"],), 1
+            yield table.POLICY_AGE, (), monotonic_s() - reloader.since_s
+        for model, target, state in self._states():
+            yield table.TARGET_STATE, (model, target), state
+
+    def _states(self) -> Iterator[tuple[str, str, int]]:
+        compiled = self._reloader.compiled
+        now_ms = monotonic_ms()
+        for model in () if compiled is None else compiled.tables["models"]:
+            for target in model["targets"]:
+                yield model["name"], target["name"], self._targets.state(target["row"], now_ms)
+
+    def _count_dropped(self, lines: int) -> None:
+        self._dropped += lines
+
+    # the rest
+
+    def _hang_up(self) -> None:
+        self._writer.reopen()
+        self._start(self._reloader.load())
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _simulated_url(self) -> str:
+        if self._simulator is None:
+            # Imported only by those who use it: half of control's memory otherwise.
+            from gateway.simulator.server import start
+            from gateway.simulator.settings import Settings
+
+            self._simulator = await start(
+                "127.0.0.1", 0, Settings(first_token_ms=150, tokens_per_s=120, output_tokens=60)
+            )
+        return str(self._simulator.url)
+
+    async def _banner(self) -> None:
+        """What to paste, once everything is ready."""
+        while self.not_ready():
+            await asyncio.sleep(0.05)
+        compiled = self._reloader.compiled
+        assert compiled is not None
+        digest = hashlib.sha256(DEMO_KEY.encode()).hexdigest()
+        key = DEMO_KEY if any(row["sha256"] == digest for row in compiled.tables["keys"]) else "YOUR-KEY"
+        models = [row["name"] for row in compiled.tables["models"]]
+        url = f"http://{self._options.listen}/v1"
+        body = f'{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+        lines = [
+            f"headgate: serving {len(models)} models on {url}",
+            "",
+            f"curl -s {url}/chat/completions -H 'Authorization: Bearer {key}' -d '{body}'",
+            "",
+            f"OPENAI_BASE_URL={url} OPENAI_API_KEY={key}",
+            "",
+        ]
+        if key == "YOUR-KEY":
+            lines.insert(1, "headgate: make a key for callers with: headgate keys new")
+        sys.stderr.write("\n".join(lines) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Started by the supervisor with everything it needs as flags."""
+    parser = argparse.ArgumentParser(prog="headgate-control")
+    for name in ("--policies", "--state", "--listen", "--slots-dir", "--targets", "--log"):
+        parser.add_argument(name, required=True)
+    for name in ("--admin-fd", "--control-socket-fd", "--workers", "--life-fd"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--banner", action="store_true")
+    options = parser.parse_args(arguments)
+
+    async def run() -> int:
+        return await Control(options).run()
+
+    return asyncio.run(run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+"""The supervisor: starts, watches and restarts the other processes. Small enough not to fail.
+
+It holds what must outlive them: the state folder's lock, the listening sockets (one per worker, so that
+a dead worker's queued connections are served by its replacement), the shared memory files and the end
+of a pipe whose closing tells every child that the supervisor is gone. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gateway.link.target_table import TargetTable
+from gateway.telemetry import table
+from gateway.telemetry.slots import SlotFile
+
+STOP_S = 35.0
+"""How long workers and then control may take to end; a worker's own limit is 30 s."""
+QUICK_DEATH_S = 2.0
+LONGEST_BACKOFF_S = 5.0
+_WATCH_S = 0.5
+_SOCKET_PATH_BYTES = 100
+"""Unix socket paths end at 108 bytes on Linux, 104 on macOS."""
+
+
+class CannotStart(Exception):
+    """Why the gateway cannot start: one sentence for the operator."""
+
+
+class Child:
+    """One process and its replacements."""
+
+    def __init__(self, name: str, command: list[str], fds: tuple[int, ...]) -> None:
+        self.name = name
+        self._command = command
+        self._fds = fds
+        self._backoff_s = 0.0
+        self._started_s = 0.0
+        self.restart_at_s = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts the process."""
+        self._started_s = time.monotonic()
+        self.process = subprocess.Popen(self._command, pass_fds=self._fds, stdin=subprocess.DEVNULL)
+
+    def died(self) -> None:
+        """Plans the restart: at once, or later and later if it keeps dying within 2 s."""
+        now_s = time.monotonic()
+        quick = now_s - self._started_s < QUICK_DEATH_S
+        self._backoff_s = min(max(0.1, 2 * self._backoff_s), LONGEST_BACKOFF_S) if quick else 0.0
+        self.restart_at_s = now_s + self._backoff_s
+        self.process = None
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, if the process is there."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+
+class Supervisor:
+    """The processes of one gateway."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._state = Path(options.state).absolute()
+        self._sockets: list[socket.socket] = []
+        self._socket_folder: str | None = None
+        self._signals: list[int] = []
+        self._lock_fd = self._lock()
+        self.listen = self._bind_callers()
+        self._admin = self._bind(options.admin, "--admin", reuse_port=False)
+        slots = self._state / "slots"
+        shutil.rmtree(slots, ignore_errors=True)
+        slots.mkdir()
+        self._restarts = SlotFile.create(slots / "supervisor", slots=64)
+        self._restarts_slot = self._restarts.series(table.WORKER_RESTARTS, ())
+        for index in range(options.workers):
+            SlotFile.create(slots / f"worker-{index}")
+        TargetTable.create(self._state / "targets", options.workers)
+        life_read, self._life_write = os.pipe()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        control_socket = self._control_socket()
+        self.control = Child("control", *self._control_command(control_socket, life_read))
+        path = control_socket.getsockname()
+        self.workers = [
+            Child(f"worker {index}", *self._worker_command(index, path, life_read))
+            for index in range(options.workers)
+        ]
+
+    def run(self) -> int:
+        """Until told to stop; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda received, _: self._signals.append(received))
+        # A child's end must wake `_sleep`: without a handler the signal would be thrown away.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for child in (self.control, *self.workers):
+            child.start()
+        self._write_run_file()
+        try:
+            return self._watch()
+        finally:
+            self._clean()
+
+    def _watch(self) -> int:
+        ready = False
+        children = (self.control, *self.workers)
+        while True:
+            while self._signals:
+                number = self._signals.pop(0)
+                if number != signal.SIGHUP:
+                    return self._stop(0)
+                self.control.signal(signal.SIGHUP)
+            now_s = time.monotonic()
+            for child in children:
+                if child.process is None:
+                    if now_s >= child.restart_at_s:
+                        child.start()
+                        self._write_run_file()
+                    continue
+                code = child.process.poll()
+                if code is None:
+                    continue
+                if child is self.control and code == 2 and not ready:
+                    return self._stop(2)
+                child.died()
+                sys.stderr.write(f"headgate: {child.name} ended ({_ending(code)}); starting it again\n")
+                if child is not self.control:
+                    self._restarts.values[self._restarts_slot] += 1
+            ready = ready or (self._state / "accepted.json").exists()
+            waits_s = [child.restart_at_s - now_s for child in children if child.process is None]
+            self._sleep(max(0.01, min([_WATCH_S, *waits_s])))
+
+    def _stop(self, code: int) -> int:
+        """Workers first: they finish what is under way. Then control, which writes their last lines."""
+        deadline_s = time.monotonic() + STOP_S
+        for children in (self.workers, [self.control]):
+            for child in children:
+                child.signal(signal.SIGTERM)
+            again = len(self._signals)
+            while any(child.process is not None and child.process.poll() is None for child in children):
+                if len(self._signals) > again or time.monotonic() > deadline_s:
+                    for child in children:
+                        child.signal(signal.SIGTERM if len(self._signals) > again else signal.SIGKILL)
+                    again = len(self._signals)
+                self._sleep(_WATCH_S)
+        return code
+
+    def _sleep(self, seconds: float) -> None:
+        """Until a signal comes (a child's end is one) or the time is up."""
+        select.select([self._wake_read], [], [], seconds)
+        try:
+            while os.read(self._wake_read, 512):
+                pass
+        except BlockingIOError:
+            return
+
+    def _clean(self) -> None:
+        os.close(self._life_write)
+        (self._state / "run.json").unlink(missing_ok=True)
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+    # what the children share
+
+    def _lock(self) -> int:
+        try:
+            self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CannotStart(f"The state folder {self._state} cannot be used: {error.strerror}.") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStart(
+                f"Another gateway uses the state folder {self._state}; stop it or give another --state."
+            ) from None
+        return fd
+
+    def _bind_callers(self) -> str:
+        first = self._bind(self._options.listen, "--listen", reuse_port=False)
+        host, port = first.getsockname()[:2]
+        # A plain bind proves that nobody has the port; SO_REUSEPORT alone would share it with another gateway.
+        self._sockets.remove(first)
+        first.close()
+        where = _address(host, port)
+        for _ in range(self._options.workers):
+            self._bind(where, "--listen", reuse_port=True)
+        return where
+
+    def _bind(self, where: str, flag: str, *, reuse_port: bool) -> socket.socket:
+        host, port = split_address(where, flag)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.bind((host, port))
+            bound.listen(4096)
+        except OSError as error:
+            bound.close()
+            raise CannotStart(f"{flag} {where} cannot be used: {error.strerror or error}.") from None
+        self._sockets.append(bound)
+        return bound
+
+    def _control_socket(self) -> socket.socket:
+        path = str(self._state / "control.sock")
+        if len(path.encode()) > _SOCKET_PATH_BYTES:
+            self._socket_folder = tempfile.mkdtemp(prefix="headgate-")
+            path = os.path.join(self._socket_folder, "control.sock")
+        Path(path).unlink(missing_ok=True)
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        bound.bind(path)
+        os.chmod(path, 0o600)
+        bound.listen(256)
+        self._sockets.append(bound)
+        return bound
+
+    def _control_command(self, link: socket.socket, life: int) -> tuple[list[str], tuple[int, ...]]:
+        options = self._options
+        flags = {
+            "--policies": options.policies,
+            "--state": str(self._state),
+            "--listen": self.listen,
+            "--admin-fd": str(self._admin.fileno()),
+            "--control-socket-fd": str(link.fileno()),
+            "--slots-dir": str(self._state / "slots"),
+            "--targets": str(self._state / "targets"),
+            "--workers": str(options.workers),
+            "--life-fd": str(life),
+            "--log": options.log,
+        }
+        command = [sys.executable, "-m", "gateway.control.process"]
+        command += [word for pair in flags.items() for word in pair]
+        if options.banner:
+            command.append("--banner")
+        return command, (self._admin.fileno(), link.fileno(), life)
+
+    def _worker_command(self, index: int, path: str, life: int) -> tuple[list[str], tuple[int, ...]]:
+        listener = [
+            bound for bound in self._sockets if bound.family != socket.AF_UNIX and bound is not self._admin
+        ][index]
+        flags = {
+            "--index": str(index),
+            "--listen-fd": str(listener.fileno()),
+            "--control-socket": path,
+            "--slots": str(self._state / "slots" / f"worker-{index}"),
+            "--targets": str(self._state / "targets"),
+            "--life-fd": str(life),
+        }
+        command = [sys.executable, "-m", "gateway.line.worker"]
+        return command + [word for pair in flags.items() for word in pair], (listener.fileno(), life)
+
+    def _write_run_file(self) -> None:
+        host, port = self._admin.getsockname()[:2]
+        running = {
+            "pid": os.getpid(),
+            "listen": self.listen,
+            "admin": _address(host, port),
+            "control_pid": self.control.pid,
+            "worker_pids": [worker.pid for worker in self.workers],
+        }
+        fresh = self._state / "run.json.new"
+        fresh.write_text(json.dumps(running))
+        fresh.replace(self._state / "run.json")
+
+
+def split_address(where: str, flag: str) -> tuple[str, int]:
+    """HOST:PORT or [IPV6]:PORT. Raises `CannotStart`."""
+    host, _, port = where.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise CannotStart(f"{flag} takes HOST:PORT, for example 127.0.0.1:8080, not {where!r}.")
+    return host, int(port)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The flags that `headgate serve` hands on."""
+    parser = argparse.ArgumentParser(prog="headgate serve")
+    parser.add_argument("--policies", required=True)
+    parser.add_argument("--state", default=".headgate")
+    parser.add_argument("--listen", default="127.0.0.1:8080")
+    parser.add_argument("--admin", default="127.0.0.1:9464")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--log", default="-")
+    parser.add_argument("--banner", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process. Exit code 2 and a sentence if it cannot start."""
+    try:
+        supervisor = Supervisor(parse(arguments))
+    except CannotStart as error:
+        sys.stderr.write(f"headgate: {error}\n")
+        return 2
+    return supervisor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

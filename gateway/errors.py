@@ -1,0 +1,214 @@
+"""Every way a call can be refused or fail: status, code, whose fault. Rendered once, by the dialect.
+
+`error_type` is a closed list (it is a metric label); its first word says whose fault it was:
+caller, policy, provider or gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row of the table of errors. `type` and `code` are OpenAI's words where OpenAI has one."""
+
+    error_type: str
+    status: int
+    type: str
+    code: str | None
+    message: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class GatewayError(Exception):
+    """A call ends here with this answer. Carries no bytes of the caller's or the provider's."""
+
+    __slots__ = ("details", "extra_headers", "kind", "message", "param")
+
+    def __init__(
+        self,
+        kind: Kind,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(kind.error_type)
+        self.kind = kind
+        self.message = message or kind.message
+        self.param = param
+        self.extra_headers = kind.headers + headers
+        self.details = details
+        """Further fields of the provider's own error object, passed on as they are."""
+
+
+class CallerGone(Exception):
+    """The caller closed its connection. Nothing is answered; the upstream is cancelled."""
+
+
+_BAD = "invalid_request_error"
+_NO_RETRY = (("x-should-retry", "false"),)
+
+UNAUTHORIZED = Kind(
+    "caller_unauthorized",
+    401,
+    _BAD,
+    "invalid_api_key",
+    "No valid API key. Send a key of this gateway as 'Authorization: Bearer …', 'x-api-key' or 'api-key'.",
+    (("www-authenticate", "Bearer"),),
+)
+KEY_EXPIRED = Kind(
+    "caller_key_expired",
+    401,
+    _BAD,
+    "expired_api_key",
+    "This API key has expired. Ask the gateway's operator for a new one.",
+    (("www-authenticate", "Bearer"),),
+)
+BAD_JSON = Kind("caller_bad_json", 400, _BAD, None, "The body is not valid JSON in UTF-8.")
+BAD_REQUEST = Kind("caller_bad_request", 400, _BAD, None, "The request is not valid.")
+BAD_HTTP = Kind("caller_bad_http", 400, _BAD, None, "The request is not valid HTTP/1.1.")
+NOT_FOUND = Kind("caller_unknown_path", 404, _BAD, "unknown_url", "There is nothing at this path.")
+BAD_METHOD = Kind(
+    "caller_bad_method", 405, _BAD, "method_not_allowed", "This path does not take this method."
+)
+BODY_TIMEOUT = Kind("caller_timeout", 408, _BAD, "request_timeout", "The request did not arrive in time.")
+TOO_LARGE = Kind(
+    "caller_too_large", 413, _BAD, "request_too_large", "The body is larger than this gateway takes."
+)
+COMPRESSED = Kind(
+    "caller_compressed", 415, _BAD, "unsupported_encoding", "Send the body without content-encoding."
+)
+HEADERS_TOO_LARGE = Kind(
+    "caller_headers_too_large",
+    431,
+    _BAD,
+    "headers_too_large",
+    "The headers are larger than this gateway takes.",
+)
+UPGRADE = Kind("caller_upgrade", 501, _BAD, "not_implemented", "This gateway does not speak WebSocket.")
+
+MODEL_UNKNOWN = Kind(
+    "policy_model_unknown", 404, _BAD, "model_not_found", "This gateway has no model of that name."
+)
+MODEL_FORBIDDEN = Kind(
+    "policy_model_forbidden", 403, _BAD, "model_not_allowed", "This API key may not use that model."
+)
+NO_TARGET = Kind(
+    "policy_no_target", 404, _BAD, "model_not_found", "No target of this model takes calls of this kind."
+)
+
+UPSTREAM_UNREACHABLE = Kind(
+    "provider_unreachable",
+    502,
+    "api_error",
+    "upstream_unreachable",
+    "The provider could not be reached.",
+    _NO_RETRY,
+)
+UPSTREAM_AUTH = Kind(
+    "provider_auth",
+    502,
+    "api_error",
+    "upstream_auth",
+    "The provider refused the gateway's credentials.",
+    _NO_RETRY,
+)
+UPSTREAM_BAD_ANSWER = Kind(
+    "provider_bad_answer",
+    502,
+    "api_error",
+    "bad_upstream_response",
+    "The provider sent an answer that is not valid.",
+    _NO_RETRY,
+)
+UPSTREAM_LOST = Kind(
+    "provider_disconnected",
+    502,
+    "api_error",
+    "upstream_disconnected",
+    "The provider closed the connection before its answer was complete.",
+    _NO_RETRY,
+)
+UPSTREAM_ERROR = Kind("provider_error", 502, "api_error", "upstream_error", "The provider failed.", _NO_RETRY)
+UPSTREAM_OVERLOADED = Kind(
+    "provider_overloaded", 503, "api_error", "upstream_overloaded", "The provider is overloaded."
+)
+UPSTREAM_TIMEOUT = Kind(
+    "provider_timeout",
+    504,
+    "api_error",
+    "upstream_timeout",
+    "The provider did not answer in time.",
+    _NO_RETRY,
+)
+UPSTREAM_STALLED = Kind(
+    "provider_stalled", 504, "api_error", "upstream_stalled", "The provider stopped in mid-answer.", _NO_RETRY
+)
+UPSTREAM_RATE_LIMITED = Kind(
+    "provider_rate_limited",
+    429,
+    "rate_limit_error",
+    "rate_limit_exceeded",
+    "The provider's rate limit is reached.",
+)
+UPSTREAM_REFUSED = Kind("provider_refused", 400, _BAD, None, "The provider refused the request.")
+
+OVERLOADED = Kind(
+    "gateway_overloaded",
+    503,
+    "service_unavailable_error",
+    "overloaded",
+    "The gateway is overloaded. Try again shortly.",
+    (("retry-after", "1"),),
+)
+NOT_READY = Kind(
+    "gateway_not_ready",
+    503,
+    "service_unavailable_error",
+    "not_ready",
+    "The gateway has no policy yet. Try again shortly.",
+    (("retry-after", "1"),),
+)
+INTERNAL = Kind(
+    "gateway_internal", 500, "api_error", "internal_error", "The gateway failed. Its log says why."
+)
+
+ALL_KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Kind))
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderError:
+    """A provider's own error, kept so that its words can be passed on.
+
+    `reason` is why the next target may be tried (`FALLBACK_REASONS`), or "" when only the caller can
+    mend it. `status` is the provider's.
+    """
+
+    status: int
+    reason: str
+    message: str = ""
+    type: str | None = None
+    code: str | int | None = None
+    param: str | None = None
+    retry_after_s: float | None = None
+    quota: bool = False
+    details: dict[str, object] = field(default_factory=dict)
+
+
+FALLBACK_REASONS = (
+    "connect",
+    "timeout",
+    "first_token",
+    "stall",
+    "rate_limited",
+    "server_error",
+    "context_window",
+    "content_filter",
+    "bad_answer",
+    "auth",
+)
+"""Why a call may go to its next target: the closed list of `fallback_on` and of the metric label."""

@@ -1,0 +1,463 @@
+"""A caller's connection: bytes → requests, answers → bytes. One request at a time, strictly framed.
+
+Parsed by llhttp (httptools) without leniency; what llhttp lets through and we must not is checked in
+`_check_head` (the table is in the project's threat notes: two credentials, absolute-form, TE on 1.0, upgrades).
+While an answer is due the socket stays read, else a leaving caller would go unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol, cast
+
+import httptools
+
+from gateway.clock import monotonic_s
+from gateway.errors import (
+    BAD_HTTP,
+    BODY_TIMEOUT,
+    HEADERS_TOO_LARGE,
+    OVERLOADED,
+    TOO_LARGE,
+    UPGRADE,
+    Kind,
+)
+from gateway.http.message import Headers, Request
+from gateway.http.wheel import Deadline, Wheel
+
+MAX_HEADERS = 100
+MAX_HEAD_BYTES = 64 * 1024
+MAX_AHEAD_BYTES = 64 * 1024
+"""What a caller may send ahead while an answer is due; above it we stop reading."""
+HEAD_S, BODY_S, IDLE_S, LINGER_S = 10.0, 30.0, 75.0, 2.0
+WRITE_STALL_S = 60.0
+"""A caller that takes nothing for this long is cut."""
+MIN_BODY_BYTES_PER_S = 1024
+WRITE_HIGH_WATER = 64 * 1024
+"""Above this much unsent the upstream is paused, so that a slow reader costs 64 KiB and no more."""
+
+_KNOWN = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-type",
+        b"content-encoding",
+        b"expect",
+        b"upgrade",
+        b"traceparent",
+        b"tracestate",
+        b"openai-beta",
+        b"x-headgate-tags",
+        b"x-client-request-id",
+    }
+)
+
+
+class Exchange(Protocol):
+    """What a connection tells the call that it carries."""
+
+    def body_arrived(self) -> None: ...
+    def body_failed(self, kind: Kind) -> None: ...
+    def caller_left(self) -> None: ...
+    def deadline_passed(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Handler(Protocol):
+    """What the line offers to connections."""
+
+    def begin(self, caller: CallerConnection, request: Request) -> None:
+        """Starts a call whose head has come. It sets `caller.exchange` before it waits for anything."""
+
+    def refusal(self, kind: Kind) -> bytes:
+        """A whole answer, head and body, with `connection: close`."""
+
+
+class CallerServer:
+    """What all connections of one worker share."""
+
+    __slots__ = (
+        "connections",
+        "draining",
+        "handler",
+        "held_bytes",
+        "max_body_bytes",
+        "max_connections",
+        "max_held_bytes",
+        "max_requests",
+        "wheel",
+    )
+
+    def __init__(
+        self,
+        handler: Handler,
+        wheel: Wheel,
+        *,
+        max_body_bytes: int = 32 << 20,
+        max_held_bytes: int = 256 << 20,
+        max_connections: int = 16_384,
+        max_requests: int = 0,
+    ) -> None:
+        self.handler = handler
+        self.wheel = wheel
+        self.max_body_bytes = max_body_bytes
+        self.max_held_bytes = max_held_bytes
+        self.max_connections = max_connections
+        self.max_requests = max_requests
+        """Requests per connection before it is closed politely (0: no cap): few long-lived connections
+        share badly over SO_REUSEPORT."""
+        self.connections: set[CallerConnection] = set()
+        self.held_bytes = 0
+        self.draining = False
+
+    def __call__(self) -> CallerConnection:
+        return CallerConnection(self)
+
+    def drain(self) -> None:
+        """No new requests on old connections: idle ones close, busy ones after their answer."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+
+class CallerConnection(asyncio.Protocol):
+    """One connection. The line writes answers through it and ends each with `finish`."""
+
+    __slots__ = (
+        "_ahead",
+        "_broken",
+        "_closing",
+        "_current",
+        "_head_bytes",
+        "_headers",
+        "_held",
+        "_incoming",
+        "_parser",
+        "_parts",
+        "_queue",
+        "_requests",
+        "_server",
+        "_started_s",
+        "closed",
+        "deadline",
+        "exchange",
+        "on_body",
+        "paused",
+        "transport",
+    )
+
+    def __init__(self, server: CallerServer) -> None:
+        self._server = server
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append
+        """llhttp's callback: appends in C, no Python frame per piece."""
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._queue: deque[Request] = deque()
+        self._incoming: Request | None = None
+        self._headers: Headers = []
+        self._head_bytes = 0
+        self._held = 0
+        self._ahead = b""
+        self._requests = 0
+        self._started_s = 0.0
+        self._closing = False
+        self._broken = False
+        self._current: Request | None = None
+        self.closed = False
+        self.paused = False
+        self.exchange: Exchange | None = None
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.deadline = Deadline(server.wheel, self._deadline_passed)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        server = self._server
+        server.connections.add(self)
+        if len(server.connections) > server.max_connections:
+            self._refuse(OVERLOADED)
+        else:
+            self.deadline.set(monotonic_s() + IDLE_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._server.connections.discard(self)
+        self._release_held()
+        self.deadline.clear()
+        self._queue.clear()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.caller_left()
+
+    def eof_received(self) -> bool:
+        # A caller that half-closes will not read an answer either: every SDK closes both ways.
+        return False
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self._current is not None and self._current.complete:
+            self._ahead += data
+            if len(self._ahead) > MAX_AHEAD_BYTES:
+                self.transport.pause_reading()
+            return
+        self._feed(data)
+
+    # llhttp
+
+    def on_message_begin(self) -> None:
+        self._incoming = incoming = Request()
+        self._headers = incoming.headers
+
+    def on_url(self, target: bytes) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        incoming.target = incoming.target + target if incoming.target else target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        parser = self._parser
+        incoming.method = parser.get_method()
+        incoming.version = parser.get_http_version()
+        incoming.keep_alive = parser.should_keep_alive()
+        self._queue.append(incoming)
+
+    def on_message_complete(self) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        parts = self._parts
+        if parts:
+            incoming.body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+        incoming.complete = True
+        incoming.received_s = monotonic_s()
+        self._incoming = None
+        self._head_bytes = 0
+
+    # requests
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            if self._current is not None:
+                self._body_failed(BAD_HTTP)
+                return
+            if not (self._queue and self._queue[0].complete):
+                self._refuse(BAD_HTTP)
+                return
+            # The request before the garbage is whole and gets its answer; then the connection closes.
+            self._incoming = None
+            self._broken = True
+        if self._incoming is not None and not self._within_limits(len(data)):
+            return
+        if self._current is None:
+            if self._queue:
+                self._begin(self._queue.popleft())
+        elif self._current.complete and self.exchange is not None:
+            self.deadline.clear()
+            self.exchange.body_arrived()
+
+    def _begin(self, request: Request) -> None:
+        server = self._server
+        wrong = _check_head(request, server.max_body_bytes)
+        if wrong is not None:
+            self._refuse(wrong)
+            return
+        self._requests += 1
+        if (
+            self._broken
+            or server.draining
+            or self._requests == server.max_requests
+            or request.version == "1.0"
+        ):
+            request.keep_alive = False
+        if request.complete:
+            self.deadline.clear()
+        self._current = request
+        server.handler.begin(self, request)
+
+    def _within_limits(self, size: int) -> bool:
+        """True unless an unfinished request is too large or too slow; then it is refused."""
+        server, incoming = self._server, cast(Request, self._incoming)
+        started = self._started_s if self._head_bytes else monotonic_s()
+        self._started_s = started
+        self._head_bytes += size
+        if incoming is not self._current and incoming not in self._queue:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HEADERS_TOO_LARGE)
+                return False
+            self.deadline.set(started + HEAD_S)
+            return True
+        self._held += size
+        server.held_bytes += size
+        self.deadline.set(started + BODY_S + self._head_bytes / MIN_BODY_BYTES_PER_S)
+        if self._head_bytes > server.max_body_bytes and sum(map(len, self._parts)) > server.max_body_bytes:
+            self._body_failed(TOO_LARGE)
+            return False
+        if server.held_bytes > server.max_held_bytes:
+            self._body_failed(OVERLOADED)
+            return False
+        return True
+
+    def _body_failed(self, kind: Kind) -> None:
+        if self.exchange is not None:
+            self.exchange.body_failed(kind)
+        else:
+            self._refuse(kind)
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """llhttp stops at a request that asks for an upgrade. Websockets are refused; any other is answered
+        as if it had not asked (RFC 9110 7.8), by feeding its head again without the question."""
+        request = self._queue.pop() if self._queue else self._incoming
+        if request is None or request.method == b"CONNECT":
+            self._refuse(BAD_HTTP)
+            return
+        if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in request.headers):
+            self._refuse(UPGRADE)
+            return
+        lines = [
+            name + b": " + value
+            for name, value in request.headers
+            if name not in (b"upgrade", b"connection", b"http2-settings")
+        ]
+        head = b"%b %b HTTP/%b\r\n%b\r\n\r\n" % (
+            request.method,
+            request.target,
+            request.version.encode(),
+            b"\r\n".join(lines),
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self._incoming = None
+        self._parts.clear()
+        self._feed(head + rest)
+
+    def send_continue(self, request: Request) -> None:
+        """Tells a caller that waits for it to send its body (RFC 9110 10.1.1)."""
+        if not request.complete and (request.known.get(b"expect") or b"").lower() == b"100-continue":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # answers
+
+    def finish(self, *, keep_alive: bool) -> None:
+        """The answer is written whole. The next request begins, or the connection closes politely."""
+        whole = self._current is not None and self._current.complete
+        self.exchange = self._current = None
+        self._release_held()
+        if self.closed:
+            return
+        if not keep_alive or not whole or self._broken or self._server.draining:
+            self._close_politely()
+            return
+        self.deadline.set(self._server.wheel.now_s + IDLE_S)
+        if self._queue or self._ahead:
+            # From the loop, not from here: a caller that pipelines must not deepen the stack.
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        if self.closed or self._closing or self._current is not None:
+            return
+        if self._queue:
+            self._begin(self._queue.popleft())
+            return
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            if len(ahead) > MAX_AHEAD_BYTES:
+                self.transport.resume_reading()
+            self._feed(ahead)
+
+    def cut(self) -> None:
+        """Closes at once, whatever was written: after an answer that cannot be completed."""
+        self._closing = True
+        if not self.closed:
+            self.transport.abort()
+
+    def close_if_idle(self) -> None:
+        """Closes a connection that carries no request."""
+        if self._current is None and not self._queue and self._incoming is None and not self._closing:
+            self._close_politely()
+
+    def _refuse(self, kind: Kind) -> None:
+        self._queue.clear()
+        self.transport.write(self._server.handler.refusal(kind))
+        self._close_politely()
+
+    def _close_politely(self) -> None:
+        """Half-closes and reads on for up to 2 s: closing with unread input would reset the connection and
+        take the answer with it."""
+        self._closing = True
+        self._release_held()
+        self._ahead = b""
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.deadline.set(monotonic_s() + LINGER_S)
+
+    def _release_held(self) -> None:
+        self._server.held_bytes -= self._held
+        self._held = 0
+
+    def _deadline_passed(self) -> None:
+        if self._closing:
+            self.transport.abort()
+        elif self._current is not None:
+            if not self._current.complete:
+                self._body_failed(BODY_TIMEOUT)
+            elif self.exchange is not None:
+                self.exchange.deadline_passed()
+        elif self._incoming is not None:
+            self._refuse(BODY_TIMEOUT)
+        else:
+            self._close_politely()
+
+
+def _check_head(request: Request, max_body_bytes: int) -> Kind | None:
+    """What is wrong with a head that llhttp let through; None if nothing. Fills `request.known`."""
+    headers, known = request.headers, request.known
+    if len(headers) > MAX_HEADERS:
+        return HEADERS_TOO_LARGE
+    for name, value in headers:
+        if name in _KNOWN:
+            if name in known:
+                return BAD_HTTP
+            known[name] = value
+    if not request.target.startswith(b"/") or request.version not in ("1.0", "1.1"):
+        return BAD_HTTP
+    if b"host" not in known and request.version == "1.1":
+        return BAD_HTTP
+    encoding = known.get(b"transfer-encoding")
+    if encoding is not None and (request.version == "1.0" or encoding.lower() != b"chunked"):
+        return BAD_HTTP
+    expect = known.get(b"expect")
+    if expect is not None and expect.lower() != b"100-continue":
+        return BAD_HTTP
+    length = known.get(b"content-length")
+    if length is not None and int(length) > max_body_bytes:
+        return TOO_LARGE
+    return None

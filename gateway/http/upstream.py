@@ -1,0 +1,236 @@
+"""A connection to a provider: one request at a time, the answer handed to a `Receiver` as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import httptools
+
+from gateway.clock import monotonic_s
+from gateway.http.message import Answer
+from gateway.http.wheel import Deadline
+
+if TYPE_CHECKING:
+    from gateway.http.pool import Pool
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 200
+DRAIN_S = 1.0
+
+
+class UpstreamFailed(Exception):
+    """The connection ended or broke. `stale` is True if it was a reused one that closed before any byte of
+    an answer: the request may be sent again on a fresh one (RFC 9112 9.3.1)."""
+
+    def __init__(self, what: str, *, stale: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        """"closed", or which part of the answer was malformed."""
+        self.stale = stale
+
+
+class Receiver(Protocol):
+    """Whoever waits for an answer. Called from the event loop, in this order; `failed` may come any time."""
+
+    def answered(self, answer: Answer) -> None:
+        """The head has come. `answer.status` is final: 1xx answers are passed over."""
+
+    def received(self, block: bytes) -> None:
+        """All that one read brought of the body."""
+
+    def ended(self) -> None:
+        """The body is complete."""
+
+    def failed(self, failure: UpstreamFailed) -> None:
+        """Nothing more comes."""
+
+
+class _Drain:
+    """Waits for the end of a body of which nothing more may come."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+
+    def answered(self, answer: Answer) -> None:
+        """The head came long ago."""
+
+    def received(self, block: bytes) -> None:
+        self._connection.close()
+
+    def ended(self) -> None:
+        """Back in the pool."""
+
+    def failed(self, failure: UpstreamFailed) -> None:
+        """Closed; nobody waits."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection, kept alive by its pool."""
+
+    __slots__ = (
+        "_announced",
+        "_answer",
+        "_complete",
+        "_first_byte_s",
+        "_heard_bytes",
+        "_parser",
+        "_parts",
+        "_pool",
+        "_raw_headers",
+        "_reusable",
+        "_until_close",
+        "closed",
+        "idle",
+        "on_body",
+        "on_header",
+        "receiver",
+        "transport",
+        "used",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append
+        """llhttp's callback: a burst of a hundred HTTP chunks costs a hundred C calls, no Python frame."""
+        self._raw_headers: dict[bytes, bytes] = {}
+        self.on_header = self._raw_headers.__setitem__
+        """llhttp's callback, in C too: a provider sends a dozen headers, at 0.06 µs each instead of 0.25."""
+        # After the callbacks above: the parser looks them up once, here.
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._heard_bytes = 0
+        self._first_byte_s = 0.0
+        self._answer: Answer | None = None
+        self._announced = False
+        self._complete = False
+        self._reusable = False
+        self._until_close = False
+        self.receiver: Receiver | None = None
+        """Whom the answer goes to; may be exchanged while it comes."""
+        self.closed = False
+        self.used = False
+        """True once an answer was read whole: from then on the connection is a reused one."""
+        self.idle = Deadline(pool.wheel, self.close)
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.idle.clear()
+        self._pool.lost(self)
+        if self.receiver is None:
+            return
+        if self._until_close and exc is None:
+            self._end()
+        else:
+            self._fail("closed", stale=self.used and not self._heard_bytes)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self.receiver is None:
+            # Bytes nobody asked for: the connection is out of step and must not be used again.
+            self.close()
+            return
+        if not self._heard_bytes:
+            self._first_byte_s = monotonic_s()
+        self._heard_bytes += len(data)
+        broken = False
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            broken = True
+        self._hand_over(broken=broken)
+
+    # llhttp
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("a second answer to one request")
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        raw = self._raw_headers
+        headers = {name.lower(): value for name, value in raw.items()}
+        raw.clear()
+        if status < 200:
+            return
+        self._answer = answer = Answer(status, headers, self._first_byte_s)
+        answer.streamed = headers.get(b"content-type", b"").startswith(b"text/event-stream")
+        self._until_close = b"content-length" not in headers and b"transfer-encoding" not in headers
+
+    def on_message_complete(self) -> None:
+        if self._answer is not None:
+            self._complete = True
+            self._reusable = self._parser.should_keep_alive()
+
+    # one answer
+
+    def send(self, data: bytes, receiver: Receiver) -> None:
+        """Sends one request, head and body, and hands its answer to `receiver`."""
+        self.receiver = receiver
+        self.idle.clear()
+        self._heard_bytes = 0
+        self._raw_headers.clear()  # trailers of the answer before
+        self._answer = None
+        self._announced = self._complete = self._until_close = False
+        self.transport.write(data)
+
+    def drain(self) -> None:
+        """The answer is known to be whole: waits up to a second for the body's end, to keep the connection."""
+        self.receiver = _Drain(self)
+        self.idle.set(monotonic_s() + DRAIN_S)
+
+    def close(self) -> None:
+        """Closes at once: a provider must see a caller that left, and nothing is owed to it."""
+        self.receiver = None
+        if not self.closed:
+            self.transport.abort()
+
+    def _hand_over(self, *, broken: bool) -> None:
+        answer = self._answer
+        if answer is None:
+            if broken or self._heard_bytes > MAX_HEAD_BYTES or len(self._raw_headers) > MAX_HEADERS:
+                self._fail("malformed head")
+            return
+        if not self._announced:
+            self._announced = True
+            if self.receiver is not None:
+                self.receiver.answered(answer)
+        parts = self._parts
+        if parts:
+            block = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            if self.receiver is not None:
+                self.receiver.received(block)
+        if self.receiver is None:
+            return
+        if self._complete:
+            self._reusable = self._reusable and not broken
+            self._end()
+        elif broken:
+            self._fail("malformed")
+
+    def _end(self) -> None:
+        receiver, self.receiver = self.receiver, None
+        assert receiver is not None
+        self.used = True
+        if self._reusable and not self.closed and not self._until_close:
+            self._pool.release(self)
+        else:
+            self.close()
+        receiver.ended()
+
+    def _fail(self, what: str, *, stale: bool = False) -> None:
+        receiver, self.receiver = self.receiver, None
+        assert receiver is not None
+        self.close()
+        receiver.failed(UpstreamFailed(what, stale=stale))

@@ -1,0 +1,229 @@
+"""One attempt: a request to one target, up to the point where its answer may go to the caller.
+
+Holds back a stream until its first content, so that everything before the commit point can be tried again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.clock import monotonic_s
+from gateway.errors import (
+    UPSTREAM_BAD_ANSWER,
+    UPSTREAM_LOST,
+    UPSTREAM_STALLED,
+    UPSTREAM_TIMEOUT,
+    UPSTREAM_UNREACHABLE,
+    Kind,
+    ProviderError,
+)
+from gateway.http.message import Answer
+from gateway.http.upstream import UpstreamConnection, UpstreamFailed
+from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
+from gateway.line.outbound import from_caller
+from gateway.policy.snapshot import Model, ProviderKey, Target
+from gateway.wire.dialects.openai_chat import AnswerStream, Call, error_in_answer, read_error, write_body
+from gateway.wire.json import try_object
+from gateway.wire.sse import BadStream
+
+HOLD_BYTES = 64 * 1024
+"""A stream is held back for its first content up to here, then it is committed as it is."""
+WHOLE_BYTES = 1 << 20
+"""A plain answer up to this size is read whole and checked; a longer one is relayed as it comes."""
+
+
+class AttemptFailed(Exception):
+    """An attempt did not bring an answer for the caller. `reason` is one of `FALLBACK_REASONS`, or ""."""
+
+    def __init__(self, reason: str, kind: Kind, provider_error: ProviderError | None = None) -> None:
+        super().__init__(kind.error_type)
+        self.reason = reason
+        self.kind = kind
+        self.provider_error = provider_error
+
+
+class Attempt:
+    """The receiver of one answer until it is handed on."""
+
+    __slots__ = (
+        "_exchange",
+        "_failure",
+        "_parts",
+        "_size",
+        "_streams",
+        "_woke",
+        "answer",
+        "connection",
+        "fields",
+        "stream",
+    )
+
+    def __init__(self, exchange: Exchange, call: Call) -> None:
+        self._exchange = exchange
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._woke = False
+        self._streams = call.stream
+        self._failure: UpstreamFailed | BadStream | None = None
+        self.answer: Answer | None = None
+        self.connection: UpstreamConnection | None = None
+        self.fields: dict[str, Any] | None = None
+        """The plain answer as parsed, if it was read whole."""
+        self.stream = AnswerStream(strips_usage=not call.wants_usage) if call.stream else None
+
+    # Receiver
+
+    def answered(self, answer: Answer) -> None:
+        self.answer = answer
+        if not answer.streamed or answer.status != 200:
+            self.stream = None
+
+    def received(self, block: bytes) -> None:
+        if self._woke:
+            return
+        stream = self.stream
+        if stream is not None:
+            try:
+                block = stream.feed(block)
+            except BadStream as bad:
+                self._failure = bad
+                self._wake()
+                return
+        self._parts.append(block)
+        self._size += len(block)
+        if stream is None:
+            if self._size > WHOLE_BYTES:
+                self._wake()
+        elif stream.committed or stream.error is not None or self._size > HOLD_BYTES:
+            self._wake()
+
+    def ended(self) -> None:
+        if self.answer is not None:
+            self.answer.complete = True
+        if self.stream is not None and not self._woke:
+            try:
+                self._parts.append(self.stream.finish())
+            except BadStream as bad:
+                self._failure = bad
+        self._wake()
+
+    def failed(self, failure: UpstreamFailed) -> None:
+        self._failure = failure
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._woke:
+            self._woke = True
+            self._exchange.wake(None)
+
+    # the attempt
+
+    async def make(self, target: Target, key: ProviderKey | None, model: Model) -> None:
+        """Sends the request and waits until the answer may go on; then `answer`, `body` and, for a stream,
+        `stream` are there. Raises `AttemptFailed`, or what ends the call itself."""
+        exchange = self._exchange
+        line = exchange.line
+        call = exchange.call
+        assert call is not None
+        body = write_body(call, target.model, asks_usage=target.provider.stream_options)
+        head = line.outbound.head(target, key, call.endpoint)
+        request = b"%b%d\r\n%b\r\n%b" % (head, len(body), from_caller(exchange.request), body)
+        pool = line.outbound.pool(target.provider)
+        connection = pool.take()
+        reused = connection is not None
+        while True:
+            if connection is None:
+                connection = await self._connect(pool, model)
+            self.connection = connection
+            sent_s = monotonic_s()
+            exchange.first_sent_s = exchange.first_sent_s or sent_s
+            connection.send(request, self)
+            if call.stream:
+                exchange.set_deadline(model.timeouts.first_token_s)
+            try:
+                await SUSPEND
+            except DeadlinePassed as passed:
+                connection.close()
+                raise self._timed_out(passed) from None
+            except BaseException:
+                connection.close()
+                raise
+            if reused and isinstance(self._failure, UpstreamFailed) and self._failure.stale:
+                # A kept connection that the provider had closed: the request was not read, so this costs
+                # nothing and counts as no retry.
+                self._failure, self._woke, connection, reused = None, False, None, False
+                continue
+            break
+        exchange.upstream_s = sent_s
+        if self.answer is not None:
+            exchange.first_answer_s = self.answer.first_byte_s
+        self._check()
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body, ready to go on."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    async def _connect(self, pool: Any, model: Model) -> UpstreamConnection:
+        exchange = self._exchange
+        leave = pool.connect(exchange.wake, model.timeouts.connect_s)
+        exchange.set_deadline(model.timeouts.connect_s)
+        try:
+            connection: UpstreamConnection | None = await SUSPEND
+        except DeadlinePassed as passed:
+            if passed.total:
+                raise AttemptFailed("", UPSTREAM_TIMEOUT) from None
+            connection = None
+        finally:
+            leave()
+        if connection is None:
+            raise AttemptFailed("connect", UPSTREAM_UNREACHABLE)
+        exchange.caller.deadline.set(exchange.total_at_s)
+        return connection
+
+    def _timed_out(self, passed: DeadlinePassed) -> AttemptFailed:
+        if passed.total:
+            return AttemptFailed("", UPSTREAM_TIMEOUT)
+        if self.answer is not None:
+            return AttemptFailed("stall", UPSTREAM_STALLED)
+        return AttemptFailed("first_token", UPSTREAM_TIMEOUT)
+
+    def _check(self) -> None:
+        """Raises `AttemptFailed` unless what came is an answer for the caller."""
+        failure, answer, stream = self._failure, self.answer, self.stream
+        if failure is not None or answer is None:
+            self._drop()
+            if isinstance(failure, UpstreamFailed) and failure.what == "closed":
+                raise AttemptFailed("server_error", UPSTREAM_LOST)
+            raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
+        if answer.status != 200:
+            self._refused(answer)
+        if stream is not None:
+            if stream.error is not None and not stream.committed:
+                self._drop()
+                raise AttemptFailed(stream.error.reason, UPSTREAM_BAD_ANSWER, stream.error)
+            if answer.complete and not stream.committed:
+                raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
+            return
+        if not answer.complete:
+            return
+        self.fields = fields = try_object(self.body)
+        if fields is not None and fields.get("error") and "choices" not in fields:
+            error = error_in_answer(fields)
+            raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
+        if fields is None or self._streams:
+            raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
+
+    def _refused(self, answer: Answer) -> None:
+        """An answer that is not 200."""
+        if not answer.complete:
+            self._drop()
+        if answer.status < 400:
+            # Redirects are not followed: targets come from the policy alone.
+            raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
+        error = read_error(answer.status, answer.headers, self.body)
+        raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
+
+    def _drop(self) -> None:
+        if self.connection is not None:
+            self.connection.close()

@@ -1,0 +1,177 @@
+"""From a decision to an answer: attempts in order, retried and fallen back inside one deadline."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from gateway.clock import monotonic_s
+from gateway.errors import (
+    UPSTREAM_AUTH,
+    UPSTREAM_ERROR,
+    UPSTREAM_OVERLOADED,
+    UPSTREAM_RATE_LIMITED,
+    UPSTREAM_REFUSED,
+    UPSTREAM_TIMEOUT,
+    CallerGone,
+    GatewayError,
+    Kind,
+    ProviderError,
+)
+from gateway.line.attempt import Attempt, AttemptFailed
+from gateway.line.exchange import DeadlinePassed, Exchange
+from gateway.policy.decide import Decision
+from gateway.policy.snapshot import Model, ProviderKey, Target
+from gateway.routing import retry
+
+KEY_EJECT_MS = 60_000
+"""How long a provider key that was refused (401, 403, quota) is not used, at first."""
+
+_NOT_THE_TARGETS = frozenset({"", "auth", "rate_limited", "context_window", "content_filter"})
+"""Reasons that say nothing about a target's health."""
+
+
+async def send(exchange: Exchange, decision: Decision) -> Attempt:
+    """The first attempt whose answer may go to the caller.
+
+    Raises `GatewayError` with the last failure when no target is left or time is up.
+    """
+    model, call = decision.model, exchange.call
+    assert model is not None and call is not None
+    line = exchange.line
+    now_s = exchange.started_s
+    exchange.total_at_s = now_s + model.timeouts.total_s
+    exchange.caller.deadline.set(exchange.total_at_s)
+    budget = line.retry_budget(model.name)
+    budget.call(now_s)
+    last = len(decision.targets) - 1
+    for place, target in enumerate(decision.targets):
+        retries = 0
+        refused_keys: frozenset[ProviderKey] = frozenset()
+        while True:
+            key = line.provider_key(target.provider, refused_keys)
+            attempt = Attempt(exchange, call)
+            failure = await _attempt(exchange, attempt, target, key, model)
+            if failure is None:
+                return attempt
+            error = failure.provider_error
+            if key is not None and (failure.reason == "auth" or (error is not None and error.quota)):
+                line.health.eject(key.row, KEY_EJECT_MS)
+            if key is not None:
+                refused_keys |= {key}
+            step = retry.next_step(
+                failure.reason,
+                quota=error is not None and error.quota,
+                retries=retries,
+                attempts=model.retry_attempts,
+                retry_after_s=None if error is None else error.retry_after_s,
+                has_key=line.has_other_key(target.provider, refused_keys),
+                has_next=place < last,
+                falls_back=failure.reason in model.fallback_on,
+            )
+            if step == retry.FALL_BACK:
+                exchange.fallbacks += 1
+                line.meters.fallback(model.name, failure.reason)
+                break
+            if step == retry.STOP or (
+                step == retry.RETRY and not budget.take(model.retry_budget, monotonic_s())
+            ):
+                if step == retry.RETRY and place < last and failure.reason in model.fallback_on:
+                    exchange.fallbacks += 1
+                    line.meters.fallback(model.name, failure.reason)
+                    break
+                raise _final(failure)
+            exchange.retries += 1
+            line.meters.retry(model.name, target.name)
+            if step == retry.RETRY:
+                await _wait(exchange, failure, retries)
+                retries += 1
+                refused_keys = frozenset()
+    raise AssertionError("a decision without targets")  # decide() refuses these
+
+
+async def _attempt(
+    exchange: Exchange, attempt: Attempt, target: Target, key: ProviderKey | None, model: Model
+) -> AttemptFailed | None:
+    """Makes one attempt and writes down how it went; what it failed of, or None."""
+    line = exchange.line
+    exchange.attempts += 1
+    exchange.target = target
+    line.health.begin(target.row)
+    try:
+        await attempt.make(target, key, model)
+    except AttemptFailed as failure:
+        if failure.reason in _NOT_THE_TARGETS:
+            line.health.undecided(target.row)
+        else:
+            line.health.failed(target.row, model.health)
+        line.meters.attempt_failed(model.name, target.name, failure.reason or "refused")
+        return failure
+    except CallerGone:
+        line.health.undecided(target.row)
+        line.meters.attempt_failed(model.name, target.name, "caller_gone")
+        raise
+    line.health.succeeded(target.row)
+    if key is not None and key.row in line.health.down:
+        line.health.succeeded(key.row)
+    return None
+
+
+async def _wait(exchange: Exchange, failure: AttemptFailed, retries: int) -> None:
+    """Waits before a retry: as long as the provider asked, else full jitter. Never past the deadline."""
+    error = failure.provider_error
+    wait_s = retry.backoff_s(retries, random.random())
+    if error is not None and error.retry_after_s is not None:
+        wait_s = max(wait_s, error.retry_after_s)
+    if monotonic_s() + wait_s >= exchange.total_at_s:
+        raise _final(failure)
+    exchange.caller.deadline.set(exchange.total_at_s)
+    try:
+        await exchange.sleep(wait_s)
+    except DeadlinePassed:
+        raise GatewayError(UPSTREAM_TIMEOUT) from None
+
+
+def _final(failure: AttemptFailed) -> GatewayError:
+    """What the caller is told when no attempt is left."""
+    error = failure.provider_error
+    if error is None:
+        return GatewayError(failure.kind)
+    kind, told = _kind_of(error)
+    headers: tuple[tuple[str, str], ...] = ()
+    if error.retry_after_s is not None and kind.status in (429, 503):
+        headers = (("retry-after", str(-int(-error.retry_after_s // 1))),)
+    if not told:
+        return GatewayError(kind, headers=headers)
+    if error.quota:
+        headers += (("x-should-retry", "false"),)
+    return GatewayError(
+        replace(
+            kind,
+            status=error.status if error.status in _PASSED_STATUS else kind.status,
+            type=error.type if error.type is not None else kind.type,
+            code=None if error.code is None else str(error.code),
+        ),
+        error.message or kind.message,
+        param=error.param,
+        headers=headers,
+        details=error.details,
+    )
+
+
+_PASSED_STATUS = frozenset(range(400, 500)) - {401, 403, 407, 408}
+
+
+def _kind_of(error: ProviderError) -> tuple[Kind, bool]:
+    """The kind of a provider's error, and whether its own words may go to the caller."""
+    if error.reason == "auth":
+        return UPSTREAM_AUTH, False
+    if error.status == 429:
+        return UPSTREAM_RATE_LIMITED, True
+    if error.status in (408, 504):
+        return UPSTREAM_TIMEOUT, False
+    if error.status in (503, 529):
+        return UPSTREAM_OVERLOADED, True
+    if error.status >= 500:
+        return UPSTREAM_ERROR, True
+    return UPSTREAM_REFUSED, True

@@ -1,0 +1,62 @@
+"""Which paths callers may use, and what each one is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from gateway.errors import BAD_METHOD, NOT_FOUND, GatewayError
+from gateway.wire.dialects.openai_chat import ENDPOINTS
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a path stands for. `kind` is one of `openai_chat.ENDPOINTS`, or "models"."""
+
+    kind: str
+    model: str | None = None
+    """The model where the path names it (Azure deployments, `/models/{id}`)."""
+
+
+_FIXED: dict[bytes, Endpoint] = {
+    prefix + path.encode(): Endpoint(kind)
+    for prefix in (b"/v1", b"/openai/v1")
+    for kind, path in (*ENDPOINTS.items(), ("models", "/models"))
+}
+_MODEL_PREFIXES = (b"/v1/models/", b"/openai/v1/models/")
+_DEPLOYMENTS = b"/openai/deployments/"
+_BY_PATH = {path.encode(): kind for kind, path in ENDPOINTS.items()}
+
+
+def endpoint_of(method: bytes, target: bytes) -> Endpoint:
+    """The endpoint of a request line. Raises `GatewayError` (404, 405)."""
+    found = _FIXED.get(target)
+    if found is None:
+        path = target.partition(b"?")[0]
+        found = _FIXED.get(path) or _with_model(path)
+        if found is None:
+            raise GatewayError(NOT_FOUND)
+    if found.kind == "models":
+        if method not in (b"GET", b"HEAD"):
+            raise GatewayError(BAD_METHOD, headers=(("allow", "GET, HEAD"),))
+    elif method != b"POST":
+        raise GatewayError(BAD_METHOD, headers=(("allow", "POST"),))
+    return found
+
+
+def _with_model(path: bytes) -> Endpoint | None:
+    """`/v1/models/{id}` and Azure's `/openai/deployments/{deployment}/…`."""
+    kind: str | None = None
+    name = b""
+    for prefix in _MODEL_PREFIXES:
+        if path.startswith(prefix):
+            kind, name = "models", path[len(prefix) :]
+    if path.startswith(_DEPLOYMENTS):
+        name, _, rest = path[len(_DEPLOYMENTS) :].partition(b"/")
+        kind = _BY_PATH.get(b"/" + rest)
+    if kind is None or not name:
+        return None
+    try:
+        return Endpoint(kind, unquote_to_bytes(name).decode())
+    except UnicodeDecodeError:
+        return None

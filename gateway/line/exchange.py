@@ -1,0 +1,199 @@
+"""One call on its way through the line, and how it waits.
+
+The line is written as coroutines, but no Task runs them: a call steps on when a connection, a timer or
+the caller wakes it, straight from that callback (a Task and its Future cost 2.3 µs a call, this 0.3).
+Deadlines and a leaving caller arrive as exceptions at the point where the call waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from gateway.clock import monotonic_s
+from gateway.errors import CallerGone, GatewayError, Kind
+
+if TYPE_CHECKING:
+    from gateway.http.caller import CallerConnection
+    from gateway.http.message import Request
+    from gateway.line.worker import Line
+    from gateway.policy.snapshot import Key, Model, Snapshot, Target
+    from gateway.usage import Usage
+    from gateway.wire.dialects.openai_chat import Call
+
+
+class DeadlinePassed(Exception):
+    """A deadline came while the call waited. `total` is True if it was that of the whole call."""
+
+    def __init__(self, *, total: bool) -> None:
+        super().__init__("deadline")
+        self.total = total
+
+
+class _Suspend:
+    """`await SUSPEND` gives up control until `Exchange.wake`."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, Any, Any]:
+        return (yield)
+
+
+SUSPEND = _Suspend()
+
+
+class Pausable:
+    """What a slow caller stops: the relay of its answer."""
+
+    __slots__ = ()
+
+    def pause(self) -> None:
+        """The caller takes nothing more for now."""
+
+    def resume(self) -> None:
+        """The caller takes again."""
+
+
+_NOTHING = Pausable()
+
+
+class Exchange:
+    """Everything learnt about one call, filled in along the line.
+
+    Times are seconds of `monotonic_s`, 0.0 if that point was not reached.
+    """
+
+    __slots__ = (
+        "_coroutine",
+        "attempts",
+        "call",
+        "caller",
+        "cost_nanousd",
+        "error_type",
+        "fallbacks",
+        "first_answer_s",
+        "first_sent_s",
+        "first_token_s",
+        "first_written_s",
+        "key",
+        "line",
+        "model",
+        "outcome",
+        "relay",
+        "request",
+        "request_id",
+        "retries",
+        "snapshot",
+        "started_s",
+        "status",
+        "target",
+        "total_at_s",
+        "upstream_s",
+        "usage",
+    )
+
+    def __init__(self, line: Line, caller: CallerConnection, request: Request) -> None:
+        self.line = line
+        self.caller = caller
+        self.request = request
+        self.snapshot: Snapshot | None = line.snapshot
+        self.request_id = b"%032x" % random.getrandbits(128)
+        self.key: Key | None = None
+        self.call: Call | None = None
+        self.model: Model | None = None
+        self.target: Target | None = None
+        self.usage: Usage | None = None
+        self.cost_nanousd: int | None = None
+        self.attempts = self.retries = self.fallbacks = 0
+        self.status = 0
+        self.outcome = "ok"
+        self.error_type = ""
+        self.started_s = request.received_s or monotonic_s()
+        self.first_sent_s = self.first_answer_s = self.first_written_s = 0.0
+        self.first_token_s = self.upstream_s = 0.0
+        self.total_at_s = 0.0
+        self.relay: Pausable = _NOTHING
+        self._coroutine: Coroutine[None, Any, None] | None = None
+
+    def mark_written(self) -> None:
+        """The answer's first byte goes to the caller now: the commit point."""
+        self.first_written_s = monotonic_s()
+        self.status = 200
+
+    def price(self, usage: Usage) -> int | None:
+        """The cost of the answer in nano-dollars, kept for the log; None if the target has no price."""
+        price = self.target.price if self.target is not None else None
+        self.cost_nanousd = None if price is None else price.cost_nanousd(usage)
+        return self.cost_nanousd
+
+    def failed_after_commit(self, error_type: str) -> None:
+        """The provider failed when the status was already sent."""
+        self.outcome, self.error_type = "upstream_failed", error_type
+
+    # how a call waits
+
+    def run(self, coroutine: Coroutine[None, Any, None]) -> None:
+        """Runs the call up to its first wait."""
+        self._coroutine = coroutine
+        self.wake(None)
+
+    def wake(self, value: object) -> None:
+        """Goes on where the call waits; `value` is what its `await SUSPEND` returns."""
+        if self._coroutine is not None:
+            try:
+                self._coroutine.send(value)
+            except StopIteration:
+                self._coroutine = None
+
+    def fail(self, error: BaseException) -> None:
+        """Goes on where the call waits, with an exception."""
+        if self._coroutine is not None:
+            try:
+                self._coroutine.throw(error)
+            except StopIteration:
+                self._coroutine = None
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits. Ends early, with their exception, when the caller leaves or the deadline passes."""
+        timer = asyncio.get_running_loop().call_later(seconds, self.wake, None)
+        try:
+            await SUSPEND
+        finally:
+            timer.cancel()
+
+    async def body(self) -> bytes:
+        """The whole body of the request. Raises `GatewayError` (408, 413, 503) or `CallerGone`."""
+        request = self.request
+        if not request.complete:
+            self.caller.send_continue(request)
+            await SUSPEND
+            self.started_s = request.received_s
+        return request.body
+
+    def set_deadline(self, seconds: float) -> None:
+        """The next wait may take this long; the deadline of the whole call stays in force."""
+        at_s = monotonic_s() + seconds
+        self.caller.deadline.set(min(at_s, self.total_at_s))
+
+    # what the caller's connection tells
+
+    def body_arrived(self) -> None:
+        self.wake(None)
+
+    def body_failed(self, kind: Kind) -> None:
+        self.fail(GatewayError(kind))
+
+    def caller_left(self) -> None:
+        self.fail(CallerGone())
+
+    def deadline_passed(self) -> None:
+        total = monotonic_s() >= self.total_at_s - 0.05
+        self.fail(DeadlinePassed(total=total))
+
+    def pause(self) -> None:
+        self.relay.pause()
+
+    def resume(self) -> None:
+        self.relay.resume()

@@ -1,0 +1,169 @@
+"""The end of a call: counted, logged, forgotten. Nothing here waits for anything."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.clock import monotonic_s, now_s
+from gateway.line.exchange import Exchange
+from gateway.policy.snapshot import Key, Model, Target
+from gateway.telemetry.meters import NONE, OTHER, CallLabels
+from gateway.wire.dialects.openai_chat import OPERATIONS
+from gateway.wire.json import dumps
+
+_second = (0, b"")
+"""The last whole second and its text: formatting a time costs 1 µs, this 0.1."""
+
+
+def timestamp(at_s: float) -> bytes:
+    """RFC 3339 in UTC with milliseconds."""
+    global _second
+    whole = int(at_s)
+    if whole != _second[0]:
+        _second = (whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode())
+    return b"%b.%03dZ" % (_second[1], (at_s - whole) * 1000)
+
+
+class Kept:
+    """What all calls of one key, model, target and endpoint share when they end; made once per policy."""
+
+    __slots__ = ("meters", "names")
+
+    def __init__(self, exchange: Exchange, key: Key, model: Model, target: Target, endpoint: str) -> None:
+        labels = CallLabels(
+            key.team,
+            key.name,
+            model.name,
+            target.name,
+            target.model,
+            target.provider.otel_name,
+            OPERATIONS[endpoint],
+        )
+        self.meters = exchange.line.meters.of_calls(labels)
+        self.names = _names(key, model.name, target)
+        """The names of the call as JSON members, escaped."""
+
+
+def _kept(exchange: Exchange) -> Kept | None:
+    """None for a call that reached no target."""
+    target, call, key, model = exchange.target, exchange.call, exchange.key, exchange.model
+    if target is None or call is None or key is None or model is None:
+        return None
+    kept = exchange.line.kept
+    index = (key, model, target, call.endpoint)
+    found = kept.get(index)
+    if found is None:
+        found = kept[index] = Kept(exchange, key, model, target, call.endpoint)
+    return found
+
+
+def observe(exchange: Exchange) -> None:
+    """Counts and logs a call that has ended, whichever way."""
+    line = exchange.line
+    line.exchanges.discard(exchange)
+    ended_s = monotonic_s()
+    kept = _kept(exchange)
+    overhead_s = None
+    if exchange.first_written_s and exchange.first_sent_s:
+        overhead_s = _overhead_s(exchange)
+        line.meters.overhead.observe(overhead_s)
+    if kept is None:
+        _count_refused(exchange)
+    else:
+        _count(exchange, kept, ended_s)
+    line.log(_record(exchange, kept, ended_s - exchange.started_s, overhead_s))
+
+
+def _count(exchange: Exchange, kept: Kept, ended_s: float) -> None:
+    """A call that reached a target."""
+    meters, usage = kept.meters, exchange.usage
+    duration_s = ended_s - exchange.started_s
+    if usage is not None:
+        meters.answered(usage, exchange.cost_nanousd)
+        if exchange.first_token_s:
+            later = usage.total_output - 1
+            per_token_s = (ended_s - exchange.first_token_s) / later if later > 0 else None
+            meters.streamed(exchange.first_token_s - exchange.started_s, per_token_s)
+    if exchange.outcome == "ok":
+        meters.finished(duration_s, ended_s - exchange.upstream_s)
+        return
+    labels, failed = meters.labels, exchange.line.meters
+    failed.failed_operation(labels, exchange.error_type, duration_s)
+    failed.failed(labels.team, labels.key, labels.model, labels.target, exchange.outcome, exchange.error_type)
+
+
+def _count_refused(exchange: Exchange) -> None:
+    """A call that reached none: refused, or answered by Headgate itself."""
+    key = exchange.key
+    exchange.line.meters.failed(
+        NONE if key is None else key.team,
+        NONE if key is None else key.name,
+        _model_label(exchange),
+        NONE,
+        exchange.outcome,
+        exchange.error_type,
+    )
+
+
+def _model_label(exchange: Exchange) -> str:
+    """A name the caller gave, if the policy knows it (it may be refused to this caller)."""
+    call, snapshot, model = exchange.call, exchange.snapshot, exchange.model
+    if model is not None:
+        return model.name
+    if call is None or snapshot is None:
+        return NONE
+    return call.model if call.model in snapshot.models else OTHER
+
+
+def _overhead_s(exchange: Exchange) -> float:
+    """What Headgate itself added: from the last byte of the request to the first byte sent upstream, and
+    from the first byte of the answer to the first byte for the caller."""
+    return (exchange.first_sent_s - exchange.started_s) + (exchange.first_written_s - exchange.first_answer_s)
+
+
+def _record(exchange: Exchange, kept: Kept | None, duration_s: float, overhead_s: float | None) -> bytes:
+    """The log line: names, numbers and closed lists; nothing that a caller or a provider wrote.
+
+    Put together from a template: 1 µs instead of 2.5 for a dict and its serialisation.
+    """
+    usage, cost = exchange.usage, exchange.cost_nanousd
+    return b"""{"time":"%b","request_id":"%b",%b,"status":%d,"outcome":"%b","error_type":%b,"stream":%b,\
+"attempts":%d,%b,"cost_nanousd":%b,"usage_source":"%b","duration_ms":%.3f,"first_token_ms":%b,\
+"overhead_ms":%b}
+""" % (
+        timestamp(now_s()),
+        exchange.request_id,
+        _names(exchange.key, _model_label(exchange), None) if kept is None else kept.names,
+        exchange.status,
+        exchange.outcome.encode(),
+        b'"%b"' % exchange.error_type.encode() if exchange.error_type else b"null",
+        b"true" if exchange.call is not None and exchange.call.stream else b"false",
+        exchange.attempts,
+        _NO_TOKENS
+        if usage is None
+        else _TOKENS % (usage.total_input, usage.total_output, usage.cached_input, usage.reasoning),
+        b"null" if cost is None else b"%d" % cost,
+        b"none" if usage is None else b"estimated" if usage.estimated else b"provider",
+        duration_s * 1000,
+        _ms(exchange.first_token_s - exchange.started_s) if exchange.first_token_s else b"null",
+        b"null" if overhead_s is None else _ms(overhead_s),
+    )
+
+
+_TOKENS = b'"input_tokens":%d,"output_tokens":%d,"cached_input_tokens":%d,"reasoning_tokens":%d'
+_NO_TOKENS = b'"input_tokens":null,"output_tokens":null,"cached_input_tokens":null,"reasoning_tokens":null'
+
+
+def _names(key: Key | None, model: str, target: Target | None) -> bytes:
+    members = {
+        "key": None if key is None else key.name,
+        "team": None if key is None else key.team,
+        "model": model,
+        "target": None if target is None else target.name,
+        "provider": None if target is None else target.provider.name,
+    }
+    return dumps(members)[1:-1]
+
+
+def _ms(seconds: float) -> bytes:
+    return b"%.3f" % (seconds * 1000)

@@ -1,0 +1,163 @@
+"""What is sent to providers, and the constant parts of what callers get: bytes made once per policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from gateway.http.dial import Origin, proxy_authorization
+from gateway.http.message import Request
+from gateway.http.pool import Pool
+from gateway.http.wheel import Wheel
+from gateway.policy.snapshot import Provider, ProviderKey, Snapshot, Target
+from gateway.wire.dialects.openai_chat import ENDPOINTS
+
+_FROM_CALLER = (b"traceparent", b"tracestate", b"openai-beta", b"x-client-request-id")
+"""The caller's headers that a provider gets. All others stay here: an allow-list leaks nothing."""
+
+_TO_CALLER: dict[bytes, bytes] = {
+    name: name
+    for name in (
+        b"openai-processing-ms",
+        b"openai-version",
+        b"openai-model",
+        b"retry-after",
+        b"retry-after-ms",
+        *(
+            b"x-ratelimit-" + part + b"-" + kind
+            for part in (b"limit", b"remaining", b"reset")
+            for kind in (b"requests", b"tokens", b"input-images")
+        ),
+    )
+}
+_TO_CALLER[b"x-request-id"] = b"x-headgate-upstream-request-id"
+_TO_CALLER[b"apim-request-id"] = b"x-headgate-upstream-request-id"
+"""A provider's headers that a caller gets, and under which name."""
+_FORWARDED = frozenset(_TO_CALLER)
+
+
+def origin_of(provider: Provider) -> Origin:
+    """Where a provider's connections go."""
+    return Origin(
+        scheme=provider.scheme,
+        host=provider.host,
+        port=provider.port,
+        ca_file=provider.ca_file,
+        client_cert=provider.client_cert,
+        client_key=provider.client_key,
+        verify=provider.verify,
+        proxy=provider.proxy,
+    )
+
+
+class Outbound:
+    """The pools of one worker, and the heads for one policy. Pools outlive policies."""
+
+    __slots__ = ("_by_provider", "_heads", "_pools", "_wheel", "answer_heads")
+
+    def __init__(self, wheel: Wheel) -> None:
+        self._wheel = wheel
+        self._pools: dict[Origin, Pool] = {}
+        self._by_provider: dict[Provider, Pool] = {}
+        self._heads: dict[tuple[Target, ProviderKey | None, str], bytes] = {}
+        self.answer_heads: dict[Target, bytes] = {}
+        """The headers of every answer of a target that never change, for the caller."""
+
+    def switch(self, snapshot: Snapshot) -> None:
+        """Takes up a policy: new origins get pools, those no longer named retire."""
+        self._heads = {}
+        self.answer_heads = {
+            target: b"x-headgate-target: %b\r\nx-headgate-policy: %b\r\n"
+            % (_visible(target.name), snapshot.hash.encode())
+            for model in snapshot.models.values()
+            for target in model.targets
+        }
+        pools: dict[Origin, Pool] = {}
+        by_provider: dict[Provider, Pool] = {}
+        for provider in snapshot.providers:
+            origin = origin_of(provider)
+            if origin not in pools:
+                pool = self._pools.pop(origin) if origin in self._pools else None
+                pools[origin] = pool or Pool(
+                    origin, self._wheel, max_connections=provider.max_connections, idle_s=provider.idle_s
+                )
+            by_provider[provider] = pools[origin]
+        for pool in self._pools.values():
+            pool.retire()
+        self._pools = pools
+        self._by_provider = by_provider
+
+    def pool(self, provider: Provider) -> Pool:
+        """The pool of a provider; also of one that only an older policy names, for calls that began under it."""
+        pool = self._by_provider.get(provider)
+        if pool is None:
+            origin = origin_of(provider)
+            pool = self._pools.get(origin) or Pool(
+                origin, self._wheel, max_connections=provider.max_connections, idle_s=0.0
+            )
+        return pool
+
+    def head(self, target: Target, key: ProviderKey | None, endpoint: str) -> bytes:
+        """A request's head up to the value of Content-Length."""
+        found = self._heads.get((target, key, endpoint))
+        if found is None:
+            found = self._heads[(target, key, endpoint)] = request_head(target, key, endpoint)
+        return found
+
+    def close(self) -> None:
+        """Closes every idle connection."""
+        for pool in self._pools.values():
+            pool.retire()
+
+
+def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> bytes:
+    """The head of every request to a target, up to the value of Content-Length."""
+    provider = target.provider
+    path = provider.base_path
+    if provider.api_version is not None:
+        path += f"/openai/deployments/{quote(target.model, safe='')}"
+    path += ENDPOINTS[endpoint]
+    if provider.api_version is not None:
+        path += f"?api-version={quote(provider.api_version, safe='')}"
+    proxied = provider.proxy is not None and provider.scheme == "http"
+    if proxied:
+        path = f"http://{provider.authority}{path}"
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"host: {provider.authority}",
+        "user-agent: headgate",
+        "accept: application/json, text/event-stream",
+        "accept-encoding: identity",
+        "content-type: application/json",
+    ]
+    if key is not None and provider.auth != "none":
+        value = f"Bearer {key.secret}" if provider.auth == "bearer" else key.secret
+        lines.append(f"{'authorization' if provider.auth == 'bearer' else provider.auth}: {value}")
+    if proxied and (credentials := proxy_authorization(provider.proxy or "")) is not None:
+        lines.append(f"proxy-authorization: {credentials}")
+    lines.extend(f"{name.lower()}: {value}" for name, value in provider.headers)
+    return "\r\n".join(lines).encode("latin-1") + b"\r\ncontent-length: "
+
+
+def from_caller(request: Request) -> bytes:
+    """The lines of the caller's own headers that go on, each with its end; b"" for most calls."""
+    known = request.known
+    if known.keys().isdisjoint(_FROM_CALLER):
+        return b""
+    lines = b""
+    for name in _FROM_CALLER:
+        if name in known:
+            lines += name + b": " + known[name] + b"\r\n"
+    return lines
+
+
+def to_caller(headers: Mapping[bytes, bytes]) -> bytes:
+    """The lines of a provider's headers that go on to the caller."""
+    return b"".join(
+        [b"%b: %b\r\n" % (_TO_CALLER[name], headers[name]) for name in headers.keys() & _FORWARDED]
+    )
+
+
+def _visible(text: str) -> bytes:
+    """A policy's name as a header value: what is not printable ASCII is percent-encoded."""
+    return quote(text, safe="/:@+-._~!$&'()*,;= ").encode()

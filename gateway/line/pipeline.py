@@ -1,0 +1,192 @@
+"""The life of one request, top to bottom. Read this first.
+
+authenticate → read → decide → send → relay → settle → observe. A step that refuses raises; whatever
+happens, a call is settled and observed once.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from gateway.clock import now_s
+from gateway.errors import (
+    COMPRESSED,
+    INTERNAL,
+    KEY_EXPIRED,
+    MODEL_UNKNOWN,
+    NOT_READY,
+    OVERLOADED,
+    UNAUTHORIZED,
+    UPSTREAM_TIMEOUT,
+    CallerGone,
+    GatewayError,
+)
+from gateway.http.message import Request, status_line
+from gateway.line.attempts import send
+from gateway.line.endpoints import endpoint_of
+from gateway.line.exchange import DeadlinePassed, Exchange
+from gateway.line.observe import observe
+from gateway.line.relay import relay
+from gateway.policy.decide import Decision, Facts, State, decide
+from gateway.policy.snapshot import Key, Snapshot
+from gateway.wire.dialects.openai_chat import error_body, model_object, read_call
+from gateway.wire.json import dumps
+
+if TYPE_CHECKING:
+    from gateway.http.caller import CallerConnection
+    from gateway.line.worker import Line
+
+
+async def serve(exchange: Exchange) -> None:
+    """One call, from its head to its last log line."""
+    try:
+        snapshot = ready(exchange)
+        request = exchange.request
+        endpoint = endpoint_of(request.method, request.target)
+        exchange.key = authenticate(request, snapshot)
+        if endpoint.kind == "models":
+            list_models(exchange, exchange.key, endpoint.model)
+            return
+        body = await exchange.body()
+        exchange.call = read_call(endpoint.kind, body, endpoint.model)
+        decision = choose(exchange, snapshot)
+        attempt = await send(exchange, decision)
+        await relay(exchange, attempt)
+    except CallerGone:
+        exchange.outcome, exchange.error_type = "caller_gone", "caller_gone"
+    except GatewayError as error:
+        refuse(exchange, error)
+    except DeadlinePassed:
+        refuse(exchange, GatewayError(UPSTREAM_TIMEOUT))
+    except Exception as error:
+        # Ours, always: whatever a caller or a provider sends has its own type. Types and lines only, so that
+        # nothing of the call gets into the log.
+        _report(error)
+        refuse(exchange, GatewayError(INTERNAL))
+    finally:
+        observe(exchange)
+
+
+def ready(exchange: Exchange) -> Snapshot:
+    """The policy in force. Raises `GatewayError` (503) while there is none, or too much to do."""
+    if exchange.snapshot is None:
+        raise GatewayError(NOT_READY)
+    if exchange.line.is_overloaded():
+        raise GatewayError(OVERLOADED)
+    return exchange.snapshot
+
+
+def authenticate(request: Request, snapshot: Snapshot) -> Key:
+    """The caller's key, from the headers alone. Raises `GatewayError` (401)."""
+    known = request.known
+    token = known.get(b"authorization")
+    if token is not None:
+        scheme, _, token = token.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise GatewayError(UNAUTHORIZED)
+        token = token.strip()
+    else:
+        token = known.get(b"x-api-key") or known.get(b"api-key")
+    key = snapshot.key_of(token) if token else None
+    if key is None:
+        raise GatewayError(UNAUTHORIZED)
+    if key.expires_s is not None and now_s() >= key.expires_s:
+        raise GatewayError(KEY_EXPIRED)
+    encoding = known.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
+        raise GatewayError(COMPRESSED)
+    return key
+
+
+def choose(exchange: Exchange, snapshot: Snapshot) -> Decision:
+    """Asks `decide`, with the dice and the counters that it must not have. Raises its refusal."""
+    call, key, line = exchange.call, exchange.key, exchange.line
+    assert call is not None and key is not None
+    tags = exchange.request.known.get(b"x-headgate-tags")
+    facts = Facts(
+        key,
+        call.model,
+        call.endpoint,
+        call.stream,
+        tags=() if tags is None else tuple(tag.strip() for tag in tags.decode("latin-1").split(",")),
+        metadata=call.metadata,
+        draw=random.random(),
+        turn=line.turn(call.model),
+    )
+    decision = decide(snapshot, facts, State(line.health.down))
+    exchange.model = decision.model
+    if decision.refusal is not None:
+        raise GatewayError(decision.refusal, param="model")
+    return decision
+
+
+def list_models(exchange: Exchange, key: Key, wanted: str | None) -> None:
+    """`GET /v1/models` and `/v1/models/{id}`: what this caller may use, and nothing else."""
+    body: dict[str, object]
+    if wanted is None:
+        body = {"object": "list", "data": [model_object(name) for name in key.models]}
+    elif wanted in key.models:
+        body = model_object(wanted)
+    else:
+        raise GatewayError(MODEL_UNKNOWN, param="model")
+    exchange.status = 200
+    write(exchange, dumps(body), keep_alive=exchange.request.keep_alive)
+
+
+def refuse(exchange: Exchange, error: GatewayError) -> None:
+    """Answers with an error. After the commit point nothing can be said any more: the connection is cut."""
+    kind = error.kind
+    exchange.error_type = kind.error_type
+    exchange.outcome = "upstream_failed" if kind.error_type.startswith("provider_") else "refused"
+    exchange.status = kind.status
+    if exchange.first_written_s:
+        exchange.caller.cut()
+        return
+    write(
+        exchange,
+        error_body(error),
+        headers=error.extra_headers,
+        keep_alive=exchange.request.keep_alive and exchange.request.complete,
+    )
+
+
+def write(
+    exchange: Exchange, body: bytes, *, headers: tuple[tuple[str, str], ...] = (), keep_alive: bool
+) -> None:
+    """Writes an answer of our own, whole."""
+    head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n" % (
+        status_line(exchange.status),
+        len(body),
+        exchange.request_id,
+    )
+    head += b"x-headgate-request-id: %b\r\n" % exchange.request_id
+    if exchange.attempts and exchange.target is not None:
+        head += b"x-headgate-attempts: %d\r\n%b" % (
+            exchange.attempts,
+            exchange.line.answer_head(exchange.target),
+        )
+    for name, value in headers:
+        head += f"{name}: {value}\r\n".encode("latin-1")
+    head += b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
+    if exchange.request.method == b"HEAD":
+        body = b""
+    exchange.caller.transport.write(head + body)
+    exchange.caller.finish(keep_alive=keep_alive)
+
+
+def begin(line: Line, caller: CallerConnection, request: Request) -> None:
+    """Starts the life of one request."""
+    exchange = Exchange(line, caller, request)
+    caller.exchange = exchange
+    line.exchanges.add(exchange)
+    exchange.run(serve(exchange))
+
+
+def _report(error: Exception) -> None:
+    """Where it failed, without what: a message may quote the call."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = ", ".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
+    sys.stderr.write(f"headgate: internal error: {type(error).__name__} at {where}\n")

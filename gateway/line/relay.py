@@ -1,0 +1,297 @@
+"""From a target's answer to the caller: written whole, or copied as it comes. The commit point is here."""
+
+from __future__ import annotations
+
+from gateway.clock import monotonic_s
+from gateway.errors import (
+    UPSTREAM_BAD_ANSWER,
+    UPSTREAM_LOST,
+    UPSTREAM_REFUSED,
+    UPSTREAM_STALLED,
+    UPSTREAM_TIMEOUT,
+    GatewayError,
+    Kind,
+)
+from gateway.http.caller import WRITE_STALL_S, CallerConnection
+from gateway.http.message import LAST_CHUNK, STATUS_200, Answer, chunk
+from gateway.http.upstream import UpstreamConnection, UpstreamFailed
+from gateway.line.attempt import Attempt
+from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange, Pausable
+from gateway.line.outbound import to_caller
+from gateway.money import usd
+from gateway.usage import Usage
+from gateway.wire.dialects.openai_chat import (
+    AnswerStream,
+    error_event,
+    estimated_usage,
+    read_usage,
+    usage_in_tail,
+)
+from gateway.wire.sse import BadStream
+
+TAIL_BYTES = 8 * 1024
+"""How much of the end of a long plain answer is kept to find its usage in."""
+
+
+async def relay(exchange: Exchange, attempt: Attempt) -> None:
+    """Brings the answer to the caller; afterwards `exchange.usage` is known."""
+    if attempt.stream is not None:
+        await _relay_stream(exchange, attempt, attempt.stream)
+    elif attempt.fields is not None:
+        _write_plain(exchange, attempt)
+    else:
+        await _relay_long(exchange, attempt)
+
+
+def _head(exchange: Exchange, attempt: Attempt, framing: bytes) -> bytes:
+    """Status line and headers up to and with the blank line."""
+    answer = attempt.answer
+    target = exchange.target
+    assert answer is not None and target is not None
+    head = b"%b%bx-request-id: %b\r\nx-headgate-request-id: %b\r\nx-headgate-attempts: %d\r\n%b%b" % (
+        STATUS_200,
+        framing,
+        exchange.request_id,
+        exchange.request_id,
+        exchange.attempts,
+        exchange.line.answer_head(target),
+        to_caller(answer.headers),
+    )
+    return head + (b"\r\n" if exchange.request.keep_alive else b"connection: close\r\n\r\n")
+
+
+def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
+    """An answer that was read whole: one write, with its length and its cost."""
+    fields, call = attempt.fields, exchange.call
+    assert fields is not None and call is not None
+    body = attempt.body
+    exchange.usage = usage = read_usage(fields) or estimated_usage(call.size, len(body))
+    cost = exchange.price(usage)
+    framing = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+    if cost is not None:
+        framing += b"x-headgate-cost-usd: %b\r\n" % usd(cost)
+    exchange.mark_written()
+    exchange.caller.transport.write(_head(exchange, attempt, framing) + body)
+    exchange.caller.finish(keep_alive=exchange.request.keep_alive)
+
+
+class _Copy(Pausable):
+    """Copies a body as it comes; the part that streams and long answers share."""
+
+    __slots__ = ("_caller", "_connection", "_exchange", "chunked", "failure")
+
+    def __init__(self, exchange: Exchange, connection: UpstreamConnection) -> None:
+        self._exchange = exchange
+        self._caller: CallerConnection = exchange.caller
+        self._connection = connection
+        self.chunked = exchange.request.version == "1.1"
+        """False for HTTP/1.0, where the end of the body is the end of the connection."""
+        self.failure: Kind | None = None
+        """What the copy ended of; None if the body came whole."""
+
+    def pause(self) -> None:
+        if not self._connection.closed:
+            self._connection.transport.pause_reading()
+        self._caller.deadline.set(min(monotonic_s() + WRITE_STALL_S, self._exchange.total_at_s))
+
+    def resume(self) -> None:
+        if not self._connection.closed:
+            self._connection.transport.resume_reading()
+        self.keep_going()
+
+    def keep_going(self) -> None:
+        """Something came: whatever deadline is in force starts anew."""
+
+    def write(self, block: bytes) -> None:
+        """Writes one block of the body."""
+        if block:
+            self._caller.transport.write(chunk(block) if self.chunked else block)
+
+    def answered(self, answer: Answer) -> None:
+        """The head came before the copy began."""
+
+    def received(self, block: bytes) -> None:
+        """One read's worth of the body."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        self._exchange.wake(None)
+
+    def failed(self, failure: UpstreamFailed) -> None:
+        self.failure = UPSTREAM_LOST if failure.what == "closed" else UPSTREAM_BAD_ANSWER
+        self._exchange.wake(None)
+
+    async def run(self, attempt: Attempt) -> None:
+        """Copies until the upstream's body ends, one way or the other."""
+        answer = attempt.answer
+        assert answer is not None
+        if answer.complete or self.is_whole():
+            return
+        self._connection.receiver = self
+        self._exchange.relay = self
+        if self._caller.paused:
+            self.pause()
+        else:
+            self.keep_going()
+        try:
+            await SUSPEND
+        except DeadlinePassed as passed:
+            if self._caller.paused and not passed.total:
+                # The caller, not the provider, stands still; an event would not reach it either.
+                self._caller.cut()
+            self.failure = UPSTREAM_TIMEOUT if passed.total else UPSTREAM_STALLED
+        finally:
+            if self._connection.receiver is self:
+                self._connection.close()
+
+    def is_whole(self) -> bool:
+        """True if nothing more is to come, though the upstream has not ended its body."""
+        return False
+
+    def finish(self) -> None:
+        """Ends the answer."""
+        if self.chunked:
+            self._caller.transport.write(LAST_CHUNK)
+        self._caller.finish(keep_alive=self._exchange.request.keep_alive)
+
+
+class _StreamCopy(_Copy):
+    """Copies an event stream; only whole, well-formed events go on."""
+
+    __slots__ = ("_stall_s", "_stream")
+
+    def __init__(self, exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream) -> None:
+        super().__init__(exchange, connection)
+        self._stream = stream
+        assert exchange.model is not None
+        self._stall_s = exchange.model.timeouts.stall_s
+
+    def keep_going(self) -> None:
+        exchange = self._exchange
+        stall_at_s = exchange.line.wheel.now_s + self._stall_s
+        total_at_s = exchange.total_at_s
+        self._caller.deadline.set(stall_at_s if stall_at_s < total_at_s else total_at_s)
+
+    def received(self, block: bytes) -> None:
+        stream = self._stream
+        try:
+            out = stream.feed(block)
+        except BadStream:
+            self._stop(UPSTREAM_BAD_ANSWER)
+            return
+        if out:
+            self._caller.transport.write(chunk(out) if self.chunked else out)
+            if not self._caller.paused:
+                self.keep_going()
+        if stream.error is not None or stream.overrun:
+            self._stop(None)
+        elif stream.done:
+            # The answer is whole; the caller need not wait for the provider to end its body.
+            self._connection.drain()
+            self._exchange.wake(None)
+
+    def is_whole(self) -> bool:
+        stream = self._stream
+        if stream.overrun or stream.error is not None:
+            self._connection.close()
+        elif stream.done:
+            self._connection.drain()
+        else:
+            return False
+        return True
+
+    def ended(self) -> None:
+        if not self._stream.done and self._stream.error is None:
+            try:
+                self.write(self._stream.finish())
+            except BadStream:
+                self.failure = UPSTREAM_BAD_ANSWER
+        self._exchange.wake(None)
+
+    def _stop(self, failure: Kind | None) -> None:
+        self.failure = failure
+        self._connection.close()
+        self._exchange.wake(None)
+
+
+async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStream) -> None:
+    connection, call = attempt.connection, exchange.call
+    assert connection is not None and call is not None
+    copy = _StreamCopy(exchange, connection, stream)
+    meters = exchange.line.meters
+    framing = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+    if copy.chunked:
+        framing += b"transfer-encoding: chunked\r\n"
+    held = attempt.body
+    exchange.mark_written()
+    exchange.first_token_s = exchange.first_written_s
+    exchange.caller.transport.write(
+        _head(exchange, attempt, framing) + (chunk(held) if copy.chunked and held else held)
+    )
+    meters.streams_open(1)
+    try:
+        await copy.run(attempt)
+    finally:
+        meters.streams_open(-1)
+        exchange.usage = usage = stream.usage or stream.estimate(call.size)
+        exchange.price(usage)
+    failure = _stream_failure(copy, stream)
+    if failure is not None:
+        exchange.failed_after_commit(failure.kind.error_type)
+        copy.write(error_event(failure))
+    copy.finish()
+
+
+def _stream_failure(copy: _StreamCopy, stream: AnswerStream) -> GatewayError | None:
+    """What the stream failed of after the commit point; None if it ended with `[DONE]`."""
+    error = stream.error
+    if error is not None:
+        kind = UPSTREAM_REFUSED if error.status < 500 else UPSTREAM_BAD_ANSWER
+        return GatewayError(kind, error.message or kind.message, param=error.param)
+    if stream.done:
+        return None
+    return GatewayError(copy.failure or UPSTREAM_LOST)
+
+
+class _LongCopy(_Copy):
+    """Copies a plain answer that is too long to hold, and keeps its end for the usage."""
+
+    __slots__ = ("size", "tail")
+
+    def __init__(self, exchange: Exchange, connection: UpstreamConnection, begun: bytes) -> None:
+        super().__init__(exchange, connection)
+        self.size = len(begun)
+        self.tail = begun[-TAIL_BYTES:]
+
+    def received(self, block: bytes) -> None:
+        self.size += len(block)
+        self.tail = (self.tail + block)[-TAIL_BYTES:]
+        self.write(block)
+
+
+async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
+    connection, call, answer = attempt.connection, exchange.call, attempt.answer
+    assert connection is not None and call is not None and answer is not None
+    begun = attempt.body
+    copy = _LongCopy(exchange, connection, begun)
+    length = answer.headers.get(b"content-length")
+    framing = b"content-type: application/json\r\n"
+    if length is not None:
+        copy.chunked = False
+        framing += b"content-length: %b\r\n" % length
+    elif copy.chunked:
+        framing += b"transfer-encoding: chunked\r\n"
+    exchange.mark_written()
+    exchange.caller.transport.write(_head(exchange, attempt, framing))
+    copy.write(begun)
+    try:
+        await copy.run(attempt)
+    finally:
+        usage: Usage = usage_in_tail(copy.tail) or estimated_usage(call.size, copy.size)
+        exchange.usage = usage
+        exchange.price(usage)
+    if copy.failure is not None:
+        exchange.failed_after_commit(copy.failure.error_type)
+        exchange.caller.cut()
+        return
+    copy.finish()

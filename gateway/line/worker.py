@@ -1,0 +1,192 @@
+"""The worker process: runs the line and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.errors import GatewayError, Kind
+from gateway.http.caller import CallerConnection, CallerServer
+from gateway.http.message import Request, status_line
+from gateway.http.wheel import Wheel
+from gateway.line.exchange import Exchange
+from gateway.line.health import TargetHealth
+from gateway.line.observe import Kept
+from gateway.line.outbound import Outbound
+from gateway.line.pipeline import begin
+from gateway.link.target_table import TargetTable
+from gateway.link.worker_end import ControlLink
+from gateway.policy.snapshot import Key, Model, Provider, ProviderKey, Snapshot, Target
+from gateway.routing.retry import RetryBudget
+from gateway.telemetry.meters import Meters
+from gateway.telemetry.slots import SlotFile
+from gateway.wire.dialects.openai_chat import error_body
+
+MAX_CALLS = 8192
+"""Calls under way per worker; above it new ones get 503 before their body is read."""
+REQUESTS_PER_CONNECTION = 1000
+"""With several workers a connection is closed politely after this many requests: few long-lived
+connections share badly over SO_REUSEPORT (busiest of 8 workers 1.8 times the mean)."""
+DRAIN_S = 30.0
+
+
+class Line:
+    """What all calls of one worker share."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, slots: SlotFile, table: TargetTable, worker: int
+    ) -> None:
+        self.wheel = Wheel(loop)
+        self.meters = Meters(slots)
+        self.health = TargetHealth(table, worker, self.wheel)
+        self.outbound = Outbound(self.wheel)
+        self.exchanges: set[Exchange] = set()
+        self.snapshot: Snapshot | None = None
+        self.log = _nowhere
+        self.kept: dict[tuple[Key, Model, Target, str], Kept] = {}
+        """What calls need when they end, by key, model, target and endpoint of the policy in force."""
+        self._prepared: dict[str, Snapshot] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+        self._turns: dict[str, int] = {}
+        self._key_turn = 0
+
+    # policy
+
+    def prepare(self, tables: Mapping[str, Any]) -> None:
+        """Builds a snapshot beside the one in force. Raises whatever is wrong with the tables."""
+        snapshot = Snapshot.from_tables(tables)
+        self._prepared = {snapshot.hash: snapshot}
+
+    def switch(self, hash_: str) -> None:
+        """Puts a prepared snapshot in force: one assignment. Calls under way keep the one they began with."""
+        snapshot = self._prepared[hash_]
+        targets = [target for model in snapshot.models.values() for target in model.targets]
+        rows = [target.row for target in targets]
+        rows += [key.row for provider in snapshot.providers for key in provider.keys]
+        self.health.watch(rows)
+        self.outbound.switch(snapshot)
+        self.kept = {}
+        self.snapshot = snapshot
+
+    # what calls ask
+
+    def begin(self, caller: CallerConnection, request: Request) -> None:
+        begin(self, caller, request)
+
+    def refusal(self, kind: Kind) -> bytes:
+        """A whole answer for what is not even a request."""
+        body = error_body(GatewayError(kind))
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        self.meters.failed("_none", "_none", "_none", "_none", "refused", kind.error_type)
+        return status_line(kind.status) + head.encode() + b"\r\n" + body
+
+    def is_overloaded(self) -> bool:
+        """True if a new call must be shed."""
+        return len(self.exchanges) > MAX_CALLS
+
+    def turn(self, model: str) -> int:
+        """How many calls of a model came before."""
+        turn = self._turns.get(model, 0)
+        if self.snapshot is not None and model in self.snapshot.models:
+            self._turns[model] = turn + 1
+        return turn
+
+    def retry_budget(self, model: str) -> RetryBudget:
+        """The retries of a model."""
+        budget = self._budgets.get(model)
+        if budget is None:
+            budget = self._budgets[model] = RetryBudget()
+        return budget
+
+    def provider_key(self, provider: Provider, refused: frozenset[ProviderKey]) -> ProviderKey | None:
+        """The key for the next attempt: in turn among those that are good. None: the provider has no keys."""
+        keys = provider.keys
+        if len(keys) < 2:
+            return keys[0] if keys else None
+        self._key_turn += 1
+        order = [keys[(self._key_turn + place) % len(keys)] for place in range(len(keys))]
+        good = [key for key in order if key not in refused and self.health.down.get(key.row) != 0]
+        return (good or [key for key in order if key not in refused] or order)[0]
+
+    def has_other_key(self, provider: Provider, refused: frozenset[ProviderKey]) -> bool:
+        """True if the provider has a good key that was not refused in this call."""
+        return any(key not in refused and self.health.down.get(key.row) != 0 for key in provider.keys)
+
+    def answer_head(self, target: Target) -> bytes:
+        """The constant headers of a target's answers; b"" for a target of a policy no longer in force."""
+        return self.outbound.answer_heads.get(target, b"")
+
+
+def _nowhere(line: bytes) -> None:
+    """Before the link to control stands there is nobody to log to."""
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Serves until SIGTERM, then finishes what is under way (30 s at most)."""
+    loop = asyncio.get_running_loop()
+    slots = SlotFile.open(options.slots)
+    slots.zero_gauges()
+    line = Line(loop, slots, TargetTable.open(options.targets), options.index)
+    link = ControlLink(
+        options.control_socket, options.index, line.prepare, line.switch, line.meters.log_dropped
+    )
+    line.log = link.log
+    workers = TargetTable.open(options.targets).workers
+    callers = CallerServer(line, line.wheel, max_requests=REQUESTS_PER_CONNECTION if workers > 1 else 0)
+    stopping = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, _stop, stopping)
+    loop.add_signal_handler(signal.SIGINT, _ignore)
+    loop.add_reader(options.life_fd, os._exit, 1)
+    await link.start()
+    listener = socket.socket(fileno=options.listen_fd)
+    listener.setblocking(False)
+    server = await loop.create_server(callers, sock=listener, backlog=2048)
+    # Everything made so far lives as long as the process: the collector need not look at it again. A call
+    # leaves no cycles, so the collector may come seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    await stopping.wait()
+    server.close()
+    callers.drain()
+    deadline_s = loop.time() + DRAIN_S
+    while line.exchanges and loop.time() < deadline_s:
+        await asyncio.sleep(0.05)
+    await link.close()
+    line.health.close()
+    line.outbound.close()
+    line.wheel.close()
+
+
+def _stop(stopping: asyncio.Event) -> None:
+    if stopping.is_set():
+        os._exit(0)
+    stopping.set()
+
+
+def _ignore() -> None:
+    """A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Started by the supervisor with everything it needs as flags."""
+    parser = argparse.ArgumentParser(prog="headgate-worker")
+    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--control-socket", required=True)
+    parser.add_argument("--slots", required=True)
+    parser.add_argument("--targets", required=True)
+    parser.add_argument("--life-fd", type=int, required=True)
+    asyncio.run(run(parser.parse_args(arguments)))
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Control's end of the links to the workers: ships policies in two phases, takes log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import orjson
+
+from gateway.link.frames import HELLO, LOG, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+
+PREPARE_S = 2.0
+"""How long a worker may take to build a snapshot; one that takes longer gets it when it answers."""
+
+
+class WorkerLinks:
+    """The workers that are connected, and the policy that all of them should have."""
+
+    def __init__(self, on_log: Callable[[bytes], None]) -> None:
+        self._on_log = on_log
+        self._ends: set[_End] = set()
+        self._tables = b""
+        self._hash = ""
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Takes connections on the Unix socket that the supervisor keeps open."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _End(self), sock=listener)
+
+    async def close(self) -> None:
+        """Stops taking connections and closes those there are."""
+        if self._server is not None:
+            self._server.close()
+        for end in list(self._ends):
+            end.close()
+
+    async def switch(self, tables: Mapping[str, Any]) -> list[int]:
+        """Two phases: every worker builds the snapshot, then all take it up.
+
+        Returns the indexes of workers that did not build it in time; they get it when they do.
+        """
+        self._tables, self._hash = orjson.dumps(tables), tables["hash"]
+        ends = [end for end in self._ends if end.index is not None]
+        waits = [end.prepare(self._tables, self._hash) for end in ends]
+        if waits:
+            await asyncio.wait(waits, timeout=PREPARE_S)
+        for end in ends:
+            if end.prepared == self._hash:
+                end.switch(self._hash)
+        return sorted(end.index for end in ends if end.index is not None and end.prepared != self._hash)
+
+    def in_force(self) -> dict[int, str]:
+        """Worker index → hash of the policy it uses ("" before its first)."""
+        return {end.index: end.switched for end in self._ends if end.index is not None}
+
+    def joined(self, end: _End) -> None:
+        """A worker said who it is: it gets the policy in force."""
+        if self._tables:
+            end.prepare(self._tables, self._hash)
+            end.wants_switch = True
+
+    def add(self, end: _End) -> None:
+        self._ends.add(end)
+
+    def discard(self, end: _End) -> None:
+        self._ends.discard(end)
+
+    def log(self, lines: bytes) -> None:
+        self._on_log(lines)
+
+
+class _End(asyncio.Protocol):
+    """One worker's connection."""
+
+    def __init__(self, links: WorkerLinks) -> None:
+        self._links = links
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._answer: asyncio.Future[None] | None = None
+        self.index: int | None = None
+        self.pid = 0
+        self.prepared = ""
+        self.switched = ""
+        self.wants_switch = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._links.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._links.discard(self)
+        self._answered()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, payload in self._reader.feed(data):
+                self._take(kind, payload)
+        except ValueError:
+            self._transport.abort()
+
+    def _take(self, kind: int, payload: bytes) -> None:
+        if kind == LOG:
+            self._links.log(payload)
+            return
+        message = orjson.loads(payload)
+        if kind == HELLO:
+            self.index, self.pid = message["index"], message["pid"]
+            self._links.joined(self)
+        elif kind == PREPARED:
+            if "error" not in message:
+                self.prepared = message["hash"]
+            self._answered()
+            if self.wants_switch and self.prepared:
+                self.switch(self.prepared)
+        elif kind == SWITCHED:
+            self.switched = message["hash"]
+
+    def prepare(self, tables: bytes, hash_: str) -> asyncio.Future[None]:
+        """Sends a policy; done when the worker answered or left."""
+        self._answered()
+        self._answer = answer = asyncio.get_running_loop().create_future()
+        self.prepared, self.wants_switch = "", False
+        self._transport.write(frame(PREPARE, tables))
+        return answer
+
+    def switch(self, hash_: str) -> None:
+        """Has the worker take up what it prepared."""
+        self.wants_switch = False
+        self._transport.write(frame(SWITCH, orjson.dumps({"hash": hash_})))
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _answered(self) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)

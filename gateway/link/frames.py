@@ -1,0 +1,48 @@
+"""Messages between the processes of one gateway: length, kind, payload over a Unix socket."""
+
+from __future__ import annotations
+
+import struct
+
+HELLO, PREPARE, PREPARED, SWITCH, SWITCHED = 1, 2, 3, 4, 5
+"""HELLO worker → control {"index", "pid"}; PREPARE control → worker: a policy's tables; PREPARED worker →
+control {"hash"} or {"hash", "error"}; SWITCH control → worker {"hash"}; SWITCHED worker → control {"hash"}."""
+LOG = 16
+"""Worker → control: whole JSON lines, each with its line end."""
+
+MAX_PAYLOAD = 64 << 20
+_HEAD = struct.Struct(">IB")
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """One message as bytes. Raises ValueError above 64 MiB."""
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"a message of {len(payload)} bytes; {MAX_PAYLOAD} is the most")
+    return _HEAD.pack(len(payload), kind) + payload
+
+
+class FrameReader:
+    """Cuts a byte stream into messages, in any split."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """(kind, payload) of every message that `data` completes. Raises ValueError if the stream is broken."""
+        buffer = self._buffer
+        buffer += data
+        messages = []
+        at = 0
+        while len(buffer) - at >= _HEAD.size:
+            size, kind = _HEAD.unpack_from(buffer, at)
+            if size > MAX_PAYLOAD:
+                raise ValueError("a message above 64 MiB")
+            end = at + _HEAD.size + size
+            if len(buffer) < end:
+                break
+            messages.append((kind, bytes(buffer[at + _HEAD.size : end])))
+            at = end
+        del buffer[:at]
+        return messages

@@ -1,0 +1,163 @@
+"""The worker's end of the link to control: takes policies, sends log lines, never waits.
+
+Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+import orjson
+
+from gateway.link.frames import HELLO, LOG, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+
+HELD_BYTES = 4 << 20
+FLUSH_BYTES = 256 << 10
+FLUSH_S = 0.05
+RECONNECT_S = 0.1
+CLOSE_S = 2.0
+
+
+class ControlLink:
+    """Connects to control, again and again for ever, and hands over what it says."""
+
+    def __init__(
+        self,
+        path: str,
+        index: int,
+        on_prepare: Callable[[dict[str, Any]], None],
+        on_switch: Callable[[str], None],
+        on_drop: Callable[[int], None],
+    ) -> None:
+        self._path = path
+        self._index = index
+        self._on_prepare = on_prepare
+        self._on_switch = on_switch
+        self._on_drop = on_drop
+        self._lines: list[bytes] = []
+        self._held = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._end: _End | None = None
+        self._dial: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self) -> None:
+        """Begins to connect; returns at once."""
+        self._dial = self._loop.create_task(self._keep_connected())
+
+    def log(self, line: bytes) -> None:
+        """Takes one line, with its line end. Dropped and counted if 4 MiB are waiting."""
+        held = self._held + len(line)
+        if held > HELD_BYTES:
+            self._on_drop(1)
+            return
+        self._held = held
+        self._lines.append(line)
+        if self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
+        elif held > FLUSH_BYTES:
+            self._send()
+
+    async def close(self) -> None:
+        """Sends what is left (2 s at most) and closes."""
+        if self._dial is not None:
+            self._dial.cancel()
+        self._send()
+        end = self._end
+        if end is not None and end.transport is not None:
+            end.transport.close()
+            try:
+                await asyncio.wait_for(end.lost.wait(), CLOSE_S)
+            except TimeoutError:
+                end.transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                _, end = await self._loop.create_unix_connection(lambda: _End(self), self._path)
+            except OSError:
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            self._end = end
+            hello = orjson.dumps({"index": self._index, "pid": os.getpid()})
+            cast(asyncio.WriteTransport, end.transport).write(frame(HELLO, hello))
+            await end.lost.wait()
+            self._end = None
+            await asyncio.sleep(RECONNECT_S)
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._send()
+        if self._lines:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
+
+    def _send(self) -> None:
+        """Sends the lines held, unless nobody is there or it takes too slowly."""
+        end = self._end
+        if end is None or end.transport is None or not self._lines or end.is_full:
+            return
+        end.transport.write(frame(LOG, b"".join(self._lines)))
+        self._lines.clear()
+        self._held = 0
+
+    def take(self, kind: int, payload: bytes) -> None:
+        """One message of control's."""
+        end = self._end
+        if kind == PREPARE:
+            tables = orjson.loads(payload)
+            answer: dict[str, str] = {"hash": tables["hash"]}
+            try:
+                self._on_prepare(tables)
+            except (
+                Exception
+            ) as error:  # whatever is wrong with the tables, the worker goes on with its policy
+                answer["error"] = type(error).__name__
+            self._reply(end, PREPARED, answer)
+        elif kind == SWITCH:
+            hash_ = orjson.loads(payload)["hash"]
+            self._on_switch(hash_)
+            self._reply(end, SWITCHED, {"hash": hash_})
+
+    @staticmethod
+    def _reply(end: _End | None, kind: int, answer: dict[str, str]) -> None:
+        if end is not None and end.transport is not None:
+            end.transport.write(frame(kind, orjson.dumps(answer)))
+
+
+class _End(asyncio.Protocol):
+    """One connection to control."""
+
+    def __init__(self, link: ControlLink) -> None:
+        self._link = link
+        self._reader = FrameReader()
+        self.transport: asyncio.Transport | None = None
+        self.lost = asyncio.Event()
+        self.is_full = False
+        """True while control does not read: nothing more is written, the link holds and then drops."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=FLUSH_BYTES)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.lost.set()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, payload in self._reader.feed(data):
+                self._link.take(kind, payload)
+        except ValueError:
+            if self.transport is not None:
+                self.transport.abort()

@@ -1,0 +1,437 @@
+"""What a policy file may say: names, types and ranges. Whether names fit together is `compile`'s question.
+
+The descriptions are what editors show (`headgate schema`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from gateway.policy.providers import PRESETS
+from gateway.policy.values import (
+    ONE_OR_MORE,
+    Count,
+    Dollars,
+    Duration,
+    Expiry,
+    Line,
+    Lines,
+    ModelName,
+    Name,
+    Sha256,
+    Share,
+    Truth,
+    as_list,
+    no_bool,
+    printable,
+    texts,
+)
+
+Endpoint = Literal["chat", "completions", "embeddings"]
+Reason = Literal[
+    "connect",
+    "timeout",
+    "first_token",
+    "stall",
+    "rate_limited",
+    "server_error",
+    "auth",
+    "bad_answer",
+    "context_window",
+    "content_filter",
+]
+
+
+class Spec(BaseModel):
+    """Base of everything in a policy file: unknown keys are errors, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SecretRef(Spec):
+    """Where a secret is read from when the policy is loaded: `{env: NAME}` or `{file: /path}`."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    env: Annotated[str | None, Field(description="Name of an environment variable, in upper case.")] = None
+    file: Annotated[str | None, Field(description="Absolute path of a file that holds the secret alone.")] = (
+        None
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_two(cls, value: Any) -> Any:
+        # All is checked here, at once: an error of a single field would name the field, and in
+        # `{sk-…}` that is the secret.
+        fields = value if isinstance(value, Mapping) else None
+        if fields is None:
+            raise ValueError("a secret never stands in a policy file; write {env: NAME} or {file: /path}")
+        env, file = fields.get("env"), fields.get("file")
+        if len(fields) != 1 or not isinstance(env if file is None else file, str):
+            raise ValueError("must be either {env: NAME} or {file: /path}")
+        # Upper case only: a key pasted where a variable's name belongs must not be printed as a name.
+        if env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", env):
+            raise ValueError("after env comes the name of a variable: upper-case letters, digits and '_'")
+        if file is not None and not re.fullmatch(r"/[\x20-\x7e]{1,1000}", file):
+            raise ValueError("after file comes an absolute path")
+        return fields
+
+
+def _text_or_ref(value: Any) -> str:
+    # Asked for both ways: of what was read, and of what is written again for the policy's hash.
+    return "ref" if isinstance(value, Mapping | SecretRef) else "text"
+
+
+TextOrSecret = Annotated[
+    Annotated[Line, Tag("text")] | Annotated[SecretRef, Tag("ref")], Discriminator(_text_or_ref)
+]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\x20-\x7e]+$")]
+
+
+class Tls(Spec):
+    """TLS to a provider. Without it: the system's certificate authorities, no client certificate."""
+
+    ca_file: Annotated[
+        AbsolutePath | None, Field(description="PEM file of the authorities to trust instead.")
+    ] = None
+    client_cert: Annotated[AbsolutePath | None, Field(description="PEM file of our certificate (mTLS).")] = (
+        None
+    )
+    client_key: Annotated[AbsolutePath | None, Field(description="PEM file of its private key.")] = None
+    verify: Annotated[Truth, Field(description="false: accept any certificate. For tests only.")] = True
+
+
+class ProviderSpec(Spec):
+    """A provider: a place that serves models."""
+
+    preset: Annotated[
+        str | None,
+        WithJsonSchema({"enum": sorted(PRESETS)}),
+        Field(
+            description="Start from the defaults of this well-known provider. Implied by the provider's name."
+        ),
+    ] = None
+    dialect: Annotated[
+        Literal["openai", "azure", "simulated"] | None,
+        Field(description="The API it speaks; openai unless its preset says otherwise."),
+    ] = None
+    base_url: Annotated[
+        Line | None, Field(description="Where its API is, up to and with the version: http://vllm:8000/v1")
+    ] = None
+    resource: Annotated[
+        str | None,
+        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"),
+        Field(
+            description="Azure only: the resource, instead of base_url (https://RESOURCE.openai.azure.com)."
+        ),
+    ] = None
+    api_version: Annotated[
+        str | None,
+        StringConstraints(pattern=r"^[0-9a-z-]{1,32}$"),
+        Field(description="Azure only: use the dated API (/openai/deployments/…) of this version."),
+    ] = None
+    api_key: Annotated[SecretRef | None, Field(description="Its API key: {env: NAME} or {file: /path}.")] = (
+        None
+    )
+    api_keys: Annotated[
+        list[SecretRef] | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Several keys, used in turn; one that is refused is left out for a while.",
+        ),
+    ] = None
+    auth: Annotated[
+        Literal["bearer", "api-key", "none"] | None,
+        Field(
+            description="How the key is sent: 'Authorization: Bearer', the header 'api-key', or not at all."
+        ),
+    ] = None
+    stream_options: Annotated[
+        Truth | None,
+        Field(description="false: its streams carry usage unasked and stream_options is refused."),
+    ] = None
+    headers: Annotated[
+        dict[str, TextOrSecret],
+        Field(description="Further headers of every request, as text or {env: NAME}."),
+    ] = {}
+    tls: Annotated[Tls, Field(description="TLS settings.")] = Tls()
+    proxy: Annotated[
+        TextOrSecret | None,
+        Field(
+            description="Egress proxy, http://host:port; one with a password as {env: NAME} or {file: /path}."
+        ),
+    ] = None
+    max_connections: Annotated[
+        int, Field(ge=1, le=65_536, description="Connections per worker at most."), BeforeValidator(no_bool)
+    ] = 1024
+    idle: Annotated[Duration, Field(description="An unused connection is closed after this time.")] = 30.0
+    optional: Annotated[
+        Truth,
+        Field(description="true: without its API key it is left out with a warning, instead of an error."),
+    ] = False
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ProviderSpec:
+        if self.api_key is not None and self.api_keys is not None:
+            raise ValueError("api_key and api_keys exclude each other")
+        if self.resource is not None and self.base_url is not None:
+            raise ValueError("resource and base_url exclude each other")
+        return self
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """The keys that the file names."""
+        return (self.api_key,) if self.api_key is not None else tuple(self.api_keys or ())
+
+
+class MatchSpec(Spec):
+    """Which calls a rule is for. All given fields must hold; a list holds if one of its entries does."""
+
+    team: Annotated[Lines | None, Field(description="Names of teams.")] = None
+    key: Annotated[Lines | None, Field(description="Names of keys.")] = None
+    tag: Annotated[Lines | None, Field(description="Tags the caller gave in x-headgate-tags.")] = None
+    model: Annotated[
+        Lines | None, Field(description="The model name the caller gave; * and ? are wildcards.")
+    ] = None
+    endpoint: Annotated[
+        list[Endpoint] | None,
+        BeforeValidator(as_list),
+        Field(min_length=1, description="chat, completions or embeddings."),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"enum": list(get_args(Endpoint))},
+                    {"type": "array", "items": {"enum": list(get_args(Endpoint))}, "minItems": 1},
+                ]
+            }
+        ),
+    ] = None
+    stream: Annotated[
+        Truth | None, Field(description="true: streamed calls only; false: plain ones only.")
+    ] = None
+    metadata: Annotated[
+        dict[Line, Annotated[list[Line], BeforeValidator(texts), Field(min_length=1), ONE_OR_MORE]] | None,
+        Field(description="Entries of the call's metadata object and the values they may have."),
+    ] = None
+
+
+def _or_short_form(schema: dict[str, Any]) -> None:
+    """JSON Schema of a target: an object, or text."""
+    whole = dict(schema)
+    schema.clear()
+    text = {"type": "string", "pattern": "^[^/]+/.+$", "examples": ["openai/gpt-4o-mini"]}
+    schema.update(title=whole["title"], description=whole["description"], anyOf=[text, whole])
+
+
+class TargetSpec(Spec):
+    """A model at a provider. As a short form, the text 'provider/model'."""
+
+    model_config = ConfigDict(json_schema_extra=_or_short_form)
+
+    provider: Annotated[str, Field(description="Name of a provider.")]
+    model: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(printable)],
+        Field(description="The model's name at that provider (Azure: the deployment)."),
+    ]
+    weight: Annotated[
+        Count | None, Field(description="Share of calls under strategy: weighted; 0: only as a fallback.")
+    ] = None
+    match: Annotated[MatchSpec | None, Field(description="Use this target only for calls that match.")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        provider, slash, model = value.partition("/")
+        if not slash or not provider or not model:
+            raise ValueError("a target is 'provider/model' or {provider: …, model: …}")
+        return {"provider": provider, "model": model}
+
+
+class Timeouts(Spec):
+    """How long a call may take."""
+
+    connect: Annotated[Duration, Field(description="To connect, with TLS.")] = 5.0
+    first_token: Annotated[Duration, Field(description="Streams only: until the first content.")] = 60.0
+    stall: Annotated[Duration, Field(description="Streams only: between two pieces of content.")] = 120.0
+    total: Annotated[Duration, Field(description="For the whole call with all attempts.")] = 600.0
+
+
+class Retries(Spec):
+    """Repeating a failed attempt at the same target."""
+
+    attempts: Annotated[
+        int, Field(ge=0, le=10, description="Retries per target."), BeforeValidator(no_bool)
+    ] = 2
+    budget: Annotated[Share, Field(description="Retries in all, as a share of calls.")] = 0.2
+
+
+class Health(Spec):
+    """When a target is left out for a while."""
+
+    failures: Annotated[
+        int, Field(ge=1, le=1000, description="Failures in a row that eject it."), BeforeValidator(no_bool)
+    ] = 5
+    eject: Annotated[Duration, Field(description="For how long, the first time.")] = 30.0
+
+
+DEFAULT_FALLBACK: tuple[Reason, ...] = (
+    "connect",
+    "timeout",
+    "first_token",
+    "stall",
+    "rate_limited",
+    "server_error",
+    "auth",
+    "bad_answer",
+)
+
+
+class ModelSpec(Spec):
+    """A model name that callers use, and what stands behind it."""
+
+    strategy: Annotated[
+        Literal["priority", "weighted", "round_robin"],
+        Field(
+            description="priority: the first, others as fallbacks; weighted: by lot; round_robin: in turn."
+        ),
+    ] = "priority"
+    targets: Annotated[
+        list[TargetSpec],
+        Field(min_length=1, max_length=64, description="Where calls may go, in order."),
+    ]
+    fallback_on: Annotated[
+        list[Reason], Field(description="Failures after which the next target is tried.")
+    ] = list(DEFAULT_FALLBACK)
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    health: Health = Health()
+
+    @model_validator(mode="after")
+    def _weights(self) -> ModelSpec:
+        if self.strategy == "weighted" and not any(target.weight != 0 for target in self.targets):
+            raise ValueError("at least one target needs a weight above 0")
+        return self
+
+
+class TeamSpec(Spec):
+    """A team: keys belong to it, and it may use some models."""
+
+    models: Annotated[list[Line], Field(description='Names of models; * and ? are wildcards, ["*"] is all.')]
+
+
+class KeySpec(Spec):
+    """A caller's key. Only its SHA-256 is written down; 'headgate keys new' makes both."""
+
+    team: Annotated[str, Field(description="Name of a team.")]
+    sha256: Annotated[Sha256, Field(description="SHA-256 of the key, in hexadecimal.")]
+    expires: Annotated[
+        Expiry | None, Field(description="Not valid from this moment on; a date means midnight UTC.")
+    ] = None
+    models: Annotated[
+        list[Line] | None, Field(description="Of the team's models only these; * and ? are wildcards.")
+    ] = None
+
+
+class PriceSpec(Spec):
+    """A price in US dollars per million tokens."""
+
+    input: Annotated[Dollars, Field(description="Input tokens, US dollars per million.")]
+    cached_input: Annotated[
+        Dollars | None, Field(description="Input read from a cache; as input if not given.")
+    ] = None
+    cache_write: Annotated[
+        Dollars | None, Field(description="Input written to a cache; as input if not given.")
+    ] = None
+    audio_input: Annotated[Dollars | None, Field(description="Audio input; as input if not given.")] = None
+    output: Annotated[Dollars, Field(description="Output tokens, US dollars per million (0 for embeddings).")]
+    reasoning: Annotated[Dollars | None, Field(description="Reasoning output; as output if not given.")] = (
+        None
+    )
+    audio_output: Annotated[Dollars | None, Field(description="Audio output; as output if not given.")] = None
+
+
+class RouteSpec(Spec):
+    """A rule that sends calls to another model than they named. The first that matches wins."""
+
+    name: Annotated[Name, Field(description="Its name, in traces.")]
+    match: Annotated[MatchSpec, Field(description="Which calls it is for.")]
+    use: Annotated[str, Field(description="Name of the model to use instead.")]
+
+
+class AdminKey(Spec):
+    """A key of the admin API."""
+
+    sha256: Annotated[Sha256, Field(description="SHA-256 of the key, in hexadecimal.")]
+
+
+class AdminSpec(Spec):
+    """Who may use the admin API."""
+
+    keys: Annotated[list[AdminKey], Field(description="Keys of the admin API.")] = []
+
+
+class PolicySpec(Spec):
+    """A Headgate policy: all files of a folder together."""
+
+    version: Annotated[Literal[1], Field(description="Version of this format.")] = 1
+    providers: Annotated[
+        dict[Name, ProviderSpec], Field(description="Where models are served, by name.")
+    ] = {}
+    models: Annotated[dict[ModelName, ModelSpec], Field(description="The model names callers use.")] = {}
+    teams: Annotated[dict[Name, TeamSpec], Field(description="Teams, by name.")] = {}
+    keys: Annotated[dict[Name, KeySpec], Field(description="Callers' keys, by name.")] = {}
+    prices: Annotated[
+        dict[Line, PriceSpec],
+        Field(
+            description="Own prices in US dollars per million tokens, by 'provider/model'; * and ? are "
+            "wildcards, the longest pattern wins. What is not here is looked up in genai-prices."
+        ),
+    ] = {}
+    routes: Annotated[
+        list[RouteSpec], Field(description="Rules that change the model of a call, in order.")
+    ] = []
+    admin: Annotated[AdminSpec, Field(description="The admin API.")] = AdminSpec()
+
+
+def fields_at(path: Iterable[str | int]) -> tuple[str, ...]:
+    """The keys that may stand at a path of a policy; none where names are free."""
+    here: Any = PolicySpec
+    for step in path:
+        here = _inside(here, step)
+    here = _bare(here)
+    return tuple(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else ()
+
+
+def _inside(annotation: Any, step: str | int) -> Any:
+    annotation = _bare(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(step))
+        return None if field is None else field.annotation
+    arguments = get_args(annotation)
+    return arguments[-1] if get_origin(annotation) in (dict, list) else None
+
+
+def _bare(annotation: Any) -> Any:
+    """An annotation without `| None`."""
+    if get_origin(annotation) is UnionType:
+        return next(part for part in get_args(annotation) if part is not type(None))
+    return annotation

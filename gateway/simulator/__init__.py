@@ -1,0 +1,1 @@
+"""A simulated provider: speaks OpenAI's API over real HTTP, fails on demand and keeps its own bill."""

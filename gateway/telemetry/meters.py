@@ -1,0 +1,181 @@
+"""What the line counts, in slots. Series are bound when first seen; a call then costs a few additions.
+
+Labels come from policy names only; what a caller invented is "_other", what is not known "_none".
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import NamedTuple
+
+from gateway.telemetry.slots import SlotFile
+from gateway.telemetry.table import Metric
+
+from gateway.telemetry import table
+from gateway.usage import KINDS, Usage
+
+NONE, OTHER = "_none", "_other"
+_INPUT, _OUTPUT = KINDS.index("input"), KINDS.index("output")
+
+
+class CallLabels(NamedTuple):
+    """What the series of an answered call differ by."""
+
+    team: str
+    key: str
+    model: str
+    target: str
+    served: str
+    """The target's own model name."""
+    provider: str
+    """`gen_ai.provider.name`."""
+    operation: str
+    """`gen_ai.operation.name`."""
+
+
+class Histogram:
+    """One histogram series: `observe` finds its bucket and adds to two slots (0.25 µs)."""
+
+    __slots__ = ("_at", "_bounds", "_scale", "_sum_at", "_values")
+
+    def __init__(self, slots: SlotFile, metric: Metric, labels: tuple[str, ...] = ()) -> None:
+        self._values = slots.values
+        self._bounds = metric.buckets
+        self._at = slots.series(metric, labels)
+        self._sum_at = self._at + len(metric.buckets) + 1
+        self._scale = round(1 / metric.scale)
+
+    def observe(self, value: float) -> None:
+        """Counts one value, in the metric's unit."""
+        values = self._values
+        values[self._at + bisect_left(self._bounds, value)] += 1
+        values[self._sum_at] += int(value * self._scale)
+
+
+class CallMeters:
+    """The series of all calls with the same labels, bound once."""
+
+    __slots__ = (
+        "_attempts",
+        "_cost",
+        "_duration",
+        "_first_token",
+        "_input_tokens",
+        "_operation",
+        "_output_tokens",
+        "_requests",
+        "_time_per_token",
+        "_time_to_first",
+        "_tokens",
+        "_unpriced",
+        "_values",
+        "labels",
+    )
+
+    def __init__(self, slots: SlotFile, labels: CallLabels) -> None:
+        team, key, model, target, served, provider, operation = labels
+        gen_ai = (operation, provider, model, served, served)
+        self.labels = labels
+        self._values = slots.values
+        self._requests = slots.series(table.REQUESTS, (team, key, model, target, "ok", ""))
+        self._attempts = slots.series(table.ATTEMPTS, (model, target, "ok"))
+        self._cost = slots.series(table.COST, (team, key, model, target))
+        self._unpriced = slots.series(table.UNPRICED, (model, target))
+        self._tokens = tuple(slots.series(table.TOKENS, (team, model, target, kind)) for kind in KINDS)
+        self._input_tokens = Histogram(slots, table.GEN_AI_TOKEN_USAGE, (*gen_ai, "input"))
+        self._output_tokens = Histogram(slots, table.GEN_AI_TOKEN_USAGE, (*gen_ai, "output"))
+        self._operation = Histogram(slots, table.GEN_AI_OPERATION_DURATION, (*gen_ai, ""))
+        self._duration = Histogram(slots, table.GEN_AI_REQUEST_DURATION, (*gen_ai, ""))
+        self._first_token = Histogram(slots, table.FIRST_TOKEN, (model, target))
+        self._time_to_first = Histogram(slots, table.GEN_AI_TIME_TO_FIRST_TOKEN, gen_ai)
+        self._time_per_token = Histogram(slots, table.GEN_AI_TIME_PER_OUTPUT_TOKEN, gen_ai)
+
+    def answered(self, usage: Usage, cost_nanousd: int | None) -> None:
+        """A call that a target answered: its tokens and its money, also if the caller left half-way."""
+        values = self._values
+        values[self._attempts] += 1
+        if cost_nanousd is None:
+            values[self._unpriced] += 1
+        else:
+            values[self._cost] += cost_nanousd
+        if usage.has_parts():
+            for slot, tokens in zip(self._tokens, usage.by_kind(), strict=True):
+                values[slot] += tokens
+        else:
+            values[self._tokens[_INPUT]] += usage.input
+            values[self._tokens[_OUTPUT]] += usage.output
+        self._input_tokens.observe(usage.total_input)
+        self._output_tokens.observe(usage.total_output)
+
+    def finished(self, duration_s: float, upstream_s: float) -> None:
+        """A call that ended well. Seconds: of the whole call, of its last attempt."""
+        self._values[self._requests] += 1
+        self._duration.observe(duration_s)
+        self._operation.observe(upstream_s)
+
+    def streamed(self, first_token_s: float, per_token_s: float | None) -> None:
+        """A stream: seconds to its first content, and between tokens after it (None: fewer than two)."""
+        self._first_token.observe(first_token_s)
+        self._time_to_first.observe(first_token_s)
+        if per_token_s is not None:
+            self._time_per_token.observe(per_token_s)
+
+
+class Meters:
+    """The metrics of one worker."""
+
+    __slots__ = ("_counters", "_histograms", "_slots", "_streams_open", "_values", "overhead")
+
+    def __init__(self, slots: SlotFile) -> None:
+        self._slots = slots
+        self._values = slots.values
+        self._counters: dict[tuple[Metric, tuple[str, ...]], int] = {}
+        self._histograms: dict[tuple[Metric, tuple[str, ...]], Histogram] = {}
+        self._streams_open = slots.series(table.STREAMS_OPEN, ())
+        self.overhead = Histogram(slots, table.OVERHEAD)
+
+    def of_calls(self, labels: CallLabels) -> CallMeters:
+        """The meters of calls with these labels; to be kept by whoever asks."""
+        return CallMeters(self._slots, labels)
+
+    def streams_open(self, change: int) -> None:
+        """One stream more or less."""
+        self._values[self._streams_open] += change
+
+    def failed(self, team: str, key: str, model: str, target: str, outcome: str, error_type: str) -> None:
+        """A call that did not end well."""
+        self._count(table.REQUESTS, (team, key, model, target, outcome, error_type))
+
+    def failed_operation(self, labels: CallLabels, error_type: str, seconds: float) -> None:
+        """How long a call took that a provider failed."""
+        gen_ai = (labels.operation, labels.provider, labels.model, labels.served, labels.served, error_type)
+        for metric in (table.GEN_AI_OPERATION_DURATION, table.GEN_AI_REQUEST_DURATION):
+            self._histogram(metric, gen_ai).observe(seconds)
+
+    def attempt_failed(self, model: str, target: str, outcome: str) -> None:
+        """An attempt that brought no answer; `outcome` is its fallback reason, "refused" or "caller_gone"."""
+        self._count(table.ATTEMPTS, (model, target, outcome))
+
+    def retry(self, model: str, target: str) -> None:
+        """The same target once more."""
+        self._count(table.RETRIES, (model, target))
+
+    def fallback(self, model: str, reason: str) -> None:
+        """On to the next target."""
+        self._count(table.FALLBACKS, (model, reason))
+
+    def log_dropped(self, lines: int) -> None:
+        """Log lines that found no room."""
+        self._count(table.LOG_DROPPED, (), lines)
+
+    def _count(self, metric: Metric, labels: tuple[str, ...], by: int = 1) -> None:
+        slot = self._counters.get((metric, labels))
+        if slot is None:
+            slot = self._counters[metric, labels] = self._slots.series(metric, labels)
+        self._values[slot] += by
+
+    def _histogram(self, metric: Metric, labels: tuple[str, ...]) -> Histogram:
+        found = self._histograms.get((metric, labels))
+        if found is None:
+            found = self._histograms[metric, labels] = Histogram(self._slots, metric, labels)
+        return found

@@ -1,0 +1,186 @@
+"""The metric table: every metric that Headgate emits, in one place.
+
+Values are whole numbers in slots (`telemetry.slots`); what is exposed is slot times `scale`. Buckets of
+the `gen_ai_*` metrics are the advisory boundaries of the OpenTelemetry GenAI conventions, v1.41.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table. Counters carry their `_total` in the name."""
+
+    name: str
+    kind: str
+    """"counter", "gauge" or "histogram"."""
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+    """Upper bounds of a histogram's buckets in `unit`, without +Inf."""
+    scale: float = 1.0
+    """What one unit of a slot is worth: 1e-9 for nano-dollars and, in sums, nanoseconds."""
+
+
+_NANO = 1e-9
+_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_FIRST_TOKEN = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    15.0,
+    20.0,
+    30.0,
+    60.0,
+)
+_PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_OVERHEAD = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+_TOKENS = tuple(float(4**power) for power in range(14))
+_GEN_AI = (
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_original_model",
+    "gen_ai_request_model",
+    "gen_ai_response_model",
+)
+
+REQUESTS = Metric(
+    "headgate_requests_total",
+    "counter",
+    "",
+    ("team", "key", "model", "target", "outcome", "error_type"),
+    "Calls by how they ended: ok, refused, upstream_failed or caller_gone.",
+)
+ATTEMPTS = Metric(
+    "headgate_attempts_total",
+    "counter",
+    "",
+    ("model", "target", "outcome"),
+    "Attempts at targets: ok, or what they failed of.",
+)
+RETRIES = Metric(
+    "headgate_retries_total", "counter", "", ("model", "target"), "Attempts made again at a target."
+)
+FALLBACKS = Metric(
+    "headgate_fallbacks_total", "counter", "", ("model", "reason"), "Calls that went on to their next target."
+)
+COST = Metric(
+    "headgate_cost_usd_total",
+    "counter",
+    "usd",
+    ("team", "key", "model", "target"),
+    "What answers cost, in US dollars.",
+    scale=_NANO,
+)
+TOKENS = Metric(
+    "headgate_tokens_total",
+    "counter",
+    "tokens",
+    ("team", "model", "target", "kind"),
+    "Tokens by kind. Kinds are disjoint and add up to the provider's totals.",
+)
+UNPRICED = Metric(
+    "headgate_unpriced_total", "counter", "", ("model", "target"), "Answers whose target has no known price."
+)
+OVERHEAD = Metric(
+    "headgate_overhead_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "Time that Headgate added: last request byte to first upstream byte, first answer byte to first caller byte.",
+    _OVERHEAD,
+    _NANO,
+)
+FIRST_TOKEN = Metric(
+    "headgate_first_token_seconds",
+    "histogram",
+    "seconds",
+    ("model", "target"),
+    "Time from the request to the first content of a stream.",
+    _FIRST_TOKEN,
+    _NANO,
+)
+STREAMS_OPEN = Metric("headgate_streams_open", "gauge", "", (), "Streams that are being relayed now.")
+TARGET_STATE = Metric(
+    "headgate_target_state",
+    "gauge",
+    "",
+    ("model", "target"),
+    "State of a target: 0 ejected, 1 on trial, 2 up.",
+)
+POLICY_RELOADS = Metric(
+    "headgate_policy_reloads_total", "counter", "", ("result",), "Policy reloads: accepted or rejected."
+)
+POLICY_INFO = Metric("headgate_policy_info", "gauge", "", ("hash",), "1 for the policy in force.")
+POLICY_AGE = Metric(
+    "headgate_policy_age_seconds", "gauge", "seconds", (), "Time since the policy in force was put in force."
+)
+WORKER_RESTARTS = Metric(
+    "headgate_worker_restarts_total", "counter", "", (), "Workers that died and were replaced."
+)
+LOG_DROPPED = Metric(
+    "headgate_log_dropped_total", "counter", "", (), "Log lines dropped because nobody took them in time."
+)
+GEN_AI_TOKEN_USAGE = Metric(
+    "gen_ai_client_token_usage",
+    "histogram",
+    "tokens",
+    (*_GEN_AI, "gen_ai_token_type"),
+    "Tokens per call, input and output.",
+    _TOKENS,
+)
+GEN_AI_OPERATION_DURATION = Metric(
+    "gen_ai_client_operation_duration_seconds",
+    "histogram",
+    "seconds",
+    (*_GEN_AI, "error_type"),
+    "How long the provider took, as its client sees it.",
+    _SECONDS,
+    _NANO,
+)
+GEN_AI_REQUEST_DURATION = Metric(
+    "gen_ai_server_request_duration_seconds",
+    "histogram",
+    "seconds",
+    (*_GEN_AI, "error_type"),
+    "How long the whole call took, as its caller sees it.",
+    _SECONDS,
+    _NANO,
+)
+GEN_AI_TIME_TO_FIRST_TOKEN = Metric(
+    "gen_ai_server_time_to_first_token_seconds",
+    "histogram",
+    "seconds",
+    _GEN_AI,
+    "Time to the first content of a stream.",
+    _FIRST_TOKEN,
+    _NANO,
+)
+GEN_AI_TIME_PER_OUTPUT_TOKEN = Metric(
+    "gen_ai_server_time_per_output_token_seconds",
+    "histogram",
+    "seconds",
+    _GEN_AI,
+    "Time per output token after the first, for streams.",
+    _PER_TOKEN,
+    _NANO,
+)
+
+ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in ALL}
