@@ -1,1 +1,1 @@
-
+"""Headgate: an LLM gateway."""

@@ -1,1 +1,1 @@
-
+"""The command line: check, keys, schema, serve, simulate."""

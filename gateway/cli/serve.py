@@ -44,8 +44,8 @@ def serve(
 ) -> None:
     """Serve: relay calls by the policies of a folder.
 
-    Policy files are read again when they change, and on SIGHUP. SIGTERM finishes what is under way and exits 0; a
-    second one cuts. Diagnostics go to stderr, one JSON line per call to the log.
+    Policy files are read again when they change, and on SIGHUP. SIGTERM finishes what is under way and
+    exits 0; a second one cuts. Diagnostics go to stderr, one JSON line per call to the log.
     """
     if not policies.is_dir():
         typer.echo(f"headgate: there is no policy folder {policies}; give one with --policies.", err=True)

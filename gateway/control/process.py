@@ -68,7 +68,7 @@ class Control:
             return 2
         if not loopback and not list(self.admin_keys()):
             sys.stderr.write(
-                "headgate: --admin is not a loopback address: set HEADGATE_ADMIN_KEY or admin.keys in the policy.\n"
+                "headgate: --admin is off loopback and open to all: set HEADGATE_ADMIN_KEY or admin.keys.\n"
             )
             return 2
         self._start(self._reloader.watch())
@@ -176,8 +176,7 @@ class Control:
 
     async def _banner(self) -> None:
         """What to paste, once everything is ready."""
-        while self.not_ready():
-            await asyncio.sleep(0.05)
+        await self._links.all_switched(self._options.workers)
         compiled = self._reloader.compiled
         assert compiled is not None
         digest = hashlib.sha256(DEMO_KEY.encode()).hexdigest()

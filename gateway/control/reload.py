@@ -15,7 +15,8 @@ from watchfiles import awatch
 
 from gateway.clock import monotonic_s
 from gateway.policy.compile import Compiled, compile_policy
-from gateway.policy.load import Policy, from_document, load_folder, secret_reader
+from gateway.policy.load import from_document, load_folder, secret_reader
+from gateway.policy.merge import Policy
 from gateway.policy.problem import PolicyError, Problem
 from gateway.pricing.catalogue import Catalogue
 

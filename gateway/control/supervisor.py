@@ -198,7 +198,7 @@ class Supervisor:
     def _bind_callers(self) -> str:
         first = self._bind(self._options.listen, "--listen", reuse_port=False)
         host, port = first.getsockname()[:2]
-        # A plain bind proves that nobody has the port; SO_REUSEPORT alone would share it with another gateway.
+        # A plain bind proves that the port is free; SO_REUSEPORT alone would share it with another gateway.
         self._sockets.remove(first)
         first.close()
         where = _address(host, port)

@@ -1,7 +1,7 @@
 """A caller's connection: bytes → requests, answers → bytes. One request at a time, strictly framed.
 
 Parsed by llhttp (httptools) without leniency; what llhttp lets through and we must not is checked in
-`_check_head` (the table is in the project's threat notes: two credentials, absolute-form, TE on 1.0, upgrades).
+`_check_head`: two credentials, absolute-form, transfer-encoding on HTTP/1.0, upgrades.
 While an answer is due the socket stays read, else a leaving caller would go unseen.
 """
 
@@ -83,6 +83,7 @@ class CallerServer:
     """What all connections of one worker share."""
 
     __slots__ = (
+        "_empty",
         "connections",
         "draining",
         "handler",
@@ -115,6 +116,7 @@ class CallerServer:
         self.connections: set[CallerConnection] = set()
         self.held_bytes = 0
         self.draining = False
+        self._empty = asyncio.Event()
 
     def __call__(self) -> CallerConnection:
         return CallerConnection(self)
@@ -124,6 +126,16 @@ class CallerServer:
         self.draining = True
         for connection in list(self.connections):
             connection.close_if_idle()
+        self.left()
+
+    def left(self) -> None:
+        """A connection has ended: the last one, perhaps."""
+        if self.draining and not self.connections:
+            self._empty.set()
+
+    async def drained(self) -> None:
+        """Waits, after `drain`, until no connection is left."""
+        await self._empty.wait()
 
 
 class CallerConnection(asyncio.Protocol):
@@ -190,6 +202,7 @@ class CallerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._server.connections.discard(self)
+        self._server.left()
         self._release_held()
         self.deadline.clear()
         self._queue.clear()

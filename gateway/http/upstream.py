@@ -185,7 +185,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.write(data)
 
     def drain(self) -> None:
-        """The answer is known to be whole: waits up to a second for the body's end, to keep the connection."""
+        """The answer is known to be whole: waits up to 1 s for the body's end, to keep the connection."""
         self.receiver = _Drain(self)
         self.idle.set(monotonic_s() + DRAIN_S)
 

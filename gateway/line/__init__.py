@@ -1,1 +1,1 @@
-
+"""The life of a call: read pipeline.py first."""

@@ -88,7 +88,7 @@ class Outbound:
         self._by_provider = by_provider
 
     def pool(self, provider: Provider) -> Pool:
-        """The pool of a provider; also of one that only an older policy names, for calls that began under it."""
+        """The pool of a provider; a passing one for calls that began under a policy no longer in force."""
         pool = self._by_provider.get(provider)
         if pool is None:
             origin = origin_of(provider)

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import uvloop
+
 from gateway.errors import GatewayError, Kind
 from gateway.http.caller import CallerConnection, CallerServer
 from gateway.http.message import Request, status_line
@@ -156,9 +158,10 @@ async def run(options: argparse.Namespace) -> None:
     await stopping.wait()
     server.close()
     callers.drain()
-    deadline_s = loop.time() + DRAIN_S
-    while line.exchanges and loop.time() < deadline_s:
-        await asyncio.sleep(0.05)
+    try:
+        await asyncio.wait_for(callers.drained(), DRAIN_S)
+    except TimeoutError:
+        sys.stderr.write(f"headgate: cut {len(line.exchanges)} calls that took longer than {DRAIN_S} s\n")
     await link.close()
     line.health.close()
     line.outbound.close()
@@ -184,7 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--slots", required=True)
     parser.add_argument("--targets", required=True)
     parser.add_argument("--life-fd", type=int, required=True)
-    asyncio.run(run(parser.parse_args(arguments)))
+    uvloop.run(run(parser.parse_args(arguments)))
     sys.exit(0)
 
 

@@ -24,6 +24,7 @@ class WorkerLinks:
         self._tables = b""
         self._hash = ""
         self._server: asyncio.Server | None = None
+        self._switched = asyncio.Event()
 
     async def start(self, listener: socket.socket) -> None:
         """Takes connections on the Unix socket that the supervisor keeps open."""
@@ -55,6 +56,16 @@ class WorkerLinks:
     def in_force(self) -> dict[int, str]:
         """Worker index → hash of the policy it uses ("" before its first)."""
         return {end.index: end.switched for end in self._ends if end.index is not None}
+
+    async def all_switched(self, workers: int) -> None:
+        """Waits until that many workers use the policy that was shipped last."""
+        while sum(used == self._hash for used in self.in_force().values()) < workers:
+            self._switched.clear()
+            await self._switched.wait()
+
+    def switched(self) -> None:
+        """A worker took up a policy."""
+        self._switched.set()
 
     def joined(self, end: _End) -> None:
         """A worker said who it is: it gets the policy in force."""
@@ -117,6 +128,7 @@ class _End(asyncio.Protocol):
                 self.switch(self.prepared)
         elif kind == SWITCHED:
             self.switched = message["hash"]
+            self._links.switched()
 
     def prepare(self, tables: bytes, hash_: str) -> asyncio.Future[None]:
         """Sends a policy; done when the worker answered or left."""

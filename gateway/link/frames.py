@@ -6,7 +6,8 @@ import struct
 
 HELLO, PREPARE, PREPARED, SWITCH, SWITCHED = 1, 2, 3, 4, 5
 """HELLO worker → control {"index", "pid"}; PREPARE control → worker: a policy's tables; PREPARED worker →
-control {"hash"} or {"hash", "error"}; SWITCH control → worker {"hash"}; SWITCHED worker → control {"hash"}."""
+control {"hash"} or {"hash", "error"}; SWITCH control → worker {"hash"}; SWITCHED worker → control
+{"hash"}."""
 LOG = 16
 """Worker → control: whole JSON lines, each with its line end."""
 
@@ -30,7 +31,7 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """(kind, payload) of every message that `data` completes. Raises ValueError if the stream is broken."""
+        """(kind, payload) of every message that `data` completes. ValueError: the stream is broken."""
         buffer = self._buffer
         buffer += data
         messages = []

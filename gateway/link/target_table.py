@@ -32,7 +32,7 @@ class TargetTable:
         (magic, self.workers) = struct.unpack_from("<qq", memory)
         if magic != _MAGIC:
             raise ValueError("not a target table of this version")
-        # A view of fixed size: a[i] reads and writes one aligned 64-bit word, which x86-64 and arm64 do atomically.
+        # Aligned 64-bit words, which x86-64 and arm64 read and write atomically.
         self._words = memoryview(memory)[self._names_at + ROWS * NAME_BYTES :].cast("q")
         self._rows: dict[str, int] = {}
 

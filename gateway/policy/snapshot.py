@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.policy.match import Match
@@ -19,7 +19,7 @@ class ProviderKey:
     """One API key of a provider. `row` is its row in the target table (-1: none)."""
 
     name: str
-    secret: str
+    secret: str = field(repr=False)
     row: int
 
 
@@ -38,12 +38,12 @@ class Provider:
     stream_options: bool
     """False for providers that send usage unasked and refuse `stream_options` (Mistral)."""
     keys: tuple[ProviderKey, ...]
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     ca_file: str | None
     client_cert: str | None
     client_key: str | None
     verify: bool
-    proxy: str | None
+    proxy: str | None = field(repr=False)
     otel_name: str
     max_connections: int
     idle_s: float

@@ -1,4 +1,4 @@
-"""The single values of a policy file: durations, shares, names, hashes. How each is written and what it becomes.
+"""The single values of a policy file: durations, shares, names, hashes. How each is written, what it becomes.
 
 A message never repeats a value: someone may have put a secret where it does not belong.
 """

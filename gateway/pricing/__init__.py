@@ -1,1 +1,1 @@
-
+"""Prices: what a call costs, and where list prices come from."""

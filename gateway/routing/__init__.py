@@ -1,1 +1,1 @@
-
+"""Which target next: strategies, health, retries. Pure."""

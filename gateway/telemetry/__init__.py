@@ -1,1 +1,1 @@
-
+"""What is counted: the metric table, slots in shared files, meters bound per label set."""

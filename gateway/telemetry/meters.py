@@ -8,10 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
+from gateway.telemetry import table
 from gateway.telemetry.slots import SlotFile
 from gateway.telemetry.table import Metric
-
-from gateway.telemetry import table
 from gateway.usage import KINDS, Usage
 
 NONE, OTHER = "_none", "_other"

@@ -49,7 +49,7 @@ class SlotFile:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], slots: int = SLOTS) -> SlotFile:
-        """A new file with all slots zero; replaces what is at `path`. Its blocks are given when first used."""
+        """A new file with all slots zero; replaces what is at `path`. Blocks are given when first used."""
         fresh = Path(f"{os.fspath(path)}.new")
         with fresh.open("wb") as file:
             file.truncate(_HEADER.size + _DIRECTORY_BYTES + 8 * slots)

@@ -103,7 +103,7 @@ OVERHEAD = Metric(
     "histogram",
     "seconds",
     (),
-    "Time that Headgate added: last request byte to first upstream byte, first answer byte to first caller byte.",
+    "Time added: last request byte in to first upstream byte out, and first answer byte in to first byte out.",
     _OVERHEAD,
     _NANO,
 )

@@ -1,1 +1,1 @@
-
+"""What goes over the wire: JSON, server-sent events, dialects. Pure."""

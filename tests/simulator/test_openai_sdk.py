@@ -21,6 +21,7 @@ CHECK_WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "check_weather",
+        "strict": True,
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }

@@ -1,4 +1,4 @@
-"""Bodies are read strictly: what one reader could take differently from another is refused, and never repeated."""
+"""Bodies are read strictly: what one reader could take differently from another is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.wire.json import dumps, read_object, try_object
 
 SECRET = b"sk-do-not-repeat"
 LEAST, MOST = -(2**63), 2**64 - 1
-PADS = st.text(st.sampled_from("x0é\\\" "), max_size=40)
+PADS = st.text(st.sampled_from('x0é\\" '), max_size=40)
 
 
 def refusal(body: bytes) -> str:
@@ -55,7 +55,8 @@ def refusal(body: bytes) -> str:
         (b'{"a": 18446744073709551616}', "beyond 64 bits"),
         (b'{"a": -9223372036854775809}', "beyond 64 bits"),
         (b"[18446744073709551616]", "beyond 64 bits"),
-        (b'{"a": [{"b": ' + b"9" * 5000 + b"}]}", "beyond 64 bits"),
+        (b'{"a": [{"b": ' + b"9" * 300 + b"}]}", "beyond 64 bits"),
+        (b'{"a": [{"b": ' + b"9" * 5000 + b"}]}", "not valid JSON"),
     ],
 )  # fmt: skip
 def test_bad_body_is_refused_with_what_is_wrong(body: bytes, says: str) -> None:
@@ -121,7 +122,8 @@ def test_run_of_digits_of_any_length_at_any_offset(offset: int, digits: int) -> 
 )
 def test_long_digits_in_text_and_in_floats_are_no_integers(text: str, value: float, offset: int) -> None:
     pad = " " * offset
-    many = f'{pad}{{"{text}": "a{text}\\"{text}", "f": {value!r}, "g": 0.{text}, "h": 1{text}.5, "i": 1{text}e-9}}'
+    many = f'{pad}{{"{text}": "a{text}\\"{text}", "f": {value!r}, '
+    many += f'"g": 0.{text}, "h": 1{text}.5, "i": 1{text}e-9}}'
     fields = read_object(many.encode())
     assert fields[text] == f'a{text}"{text}'
     assert fields["f"] == value
@@ -144,7 +146,9 @@ JSON = st.recursive(
     | st.integers(LEAST, MOST)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("aé\n\"", max_size=3), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text('aé\n"', max_size=3), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -156,7 +160,9 @@ def test_what_is_read_goes_on_unchanged(fields: dict[str, object], ascii_only: b
     assert json.loads(dumps(read_object(body))) == fields
 
 
-@given(body=st.binary(max_size=40) | st.text('{}[]":,0123456789eE+-.\\untrfals ', max_size=40).map(str.encode))
+@given(
+    body=st.binary(max_size=40) | st.text('{}[]":,0123456789eE+-.\\untrfals ', max_size=40).map(str.encode)
+)
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_an_object_or_a_refusal(body: bytes) -> None:
     try:

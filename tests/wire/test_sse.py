@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -40,7 +41,7 @@ def by_the_standard(stream: bytes) -> list[str]:
 def pieces(stream: bytes, cuts: Iterable[int]) -> list[bytes]:
     """The stream in pieces, none of them empty."""
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    return [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [stream[start:end] for start, end in pairwise(places)]
 
 
 def scan(parts: Iterable[bytes]) -> tuple[bytes, list[bytes]]:
@@ -140,7 +141,9 @@ def test_many_events_of_more_than_1_mib_in_one_block_pass() -> None:
     assert scan([stream])[0] == stream
 
 
-@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\x80"])
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\x80"]
+)
 @pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
 @given(cuts=CUTS)
 @settings(max_examples=15, deadline=None)
