@@ -56,7 +56,7 @@ def pieces() -> Iterator[tuple[str, Piece]]:
     yield "decide, one target", lambda: decide(snapshot, Facts(caller, "gpt-4o-mini"), state)
     yield "usage of a plain answer, 0.9 KB", lambda: read_usage(try_object(_ANSWER) or {})
     yield "price.cost_nanousd", lambda: price.cost_nanousd(usage)
-    scanner = Scanner(lambda whole: whole)
+    scanner = Scanner()
     yield "sse.Scanner.feed, 22 KB: 100 events", lambda: scanner.feed(block)
     odd = [block[at : at + 4096] for at in range(0, len(block), 4096)]
     yield "sse.Scanner.feed, the same in 6 blocks", lambda: [scanner.feed(part) for part in odd]

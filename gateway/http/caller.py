@@ -1,7 +1,8 @@
 """A caller's connection: bytes → requests, answers → bytes. One request at a time, strictly framed.
 
 Parsed by llhttp (httptools) without leniency; what llhttp lets through and we must not is checked in
-`_check_head`: two credentials, absolute-form, transfer-encoding on HTTP/1.0, upgrades.
+`Head.check`: two credentials, absolute-form, transfer-encoding on HTTP/1.0. A head that a connection has
+seen before is not parsed again.
 While an answer is due the socket stays read, else a leaving caller would go unseen.
 """
 
@@ -23,39 +24,21 @@ from gateway.errors import (
     UPGRADE,
     Kind,
 )
-from gateway.http.message import Headers, Request
+from gateway.http.head import Head, Headers, SeenHead, see
+from gateway.http.message import Request
 from gateway.http.wheel import Deadline, Wheel
 
-MAX_HEADERS = 100
 MAX_HEAD_BYTES = 64 * 1024
 MAX_AHEAD_BYTES = 64 * 1024
 """What a caller may send ahead while an answer is due; above it we stop reading."""
+MAX_STRANGE = 4
+"""A connection whose heads differ so many times in a row has none that is worth remembering."""
 HEAD_S, BODY_S, IDLE_S, LINGER_S = 10.0, 30.0, 75.0, 2.0
 WRITE_STALL_S = 60.0
 """A caller that takes nothing for this long is cut."""
 MIN_BODY_BYTES_PER_S = 1024
 WRITE_HIGH_WATER = 64 * 1024
 """Above this much unsent the upstream is paused, so that a slow reader costs 64 KiB and no more."""
-
-_KNOWN = frozenset(
-    {
-        b"host",
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"content-length",
-        b"transfer-encoding",
-        b"content-type",
-        b"content-encoding",
-        b"expect",
-        b"upgrade",
-        b"traceparent",
-        b"tracestate",
-        b"openai-beta",
-        b"x-headgate-tags",
-        b"x-client-request-id",
-    }
-)
 
 
 class Exchange(Protocol):
@@ -154,8 +137,10 @@ class CallerConnection(asyncio.Protocol):
         "_parts",
         "_queue",
         "_requests",
+        "_seen",
         "_server",
         "_started_s",
+        "_strange",
         "closed",
         "deadline",
         "exchange",
@@ -177,6 +162,8 @@ class CallerConnection(asyncio.Protocol):
         self._held = 0
         self._ahead = b""
         self._requests = 0
+        self._seen: SeenHead | None = None
+        self._strange = 0
         self._started_s = 0.0
         self._closing = False
         self._broken = False
@@ -232,18 +219,25 @@ class CallerConnection(asyncio.Protocol):
             if len(self._ahead) > MAX_AHEAD_BYTES:
                 self.transport.pause_reading()
             return
+        seen = self._seen
+        if seen is not None and self._current is None and self._incoming is None and not self._queue:
+            body = seen.body_of(data)
+            if body is not None:
+                self._strange = 0
+                self._serve(Request(seen.head, body, monotonic_s()))
+                return
         self._feed(data)
 
     # llhttp
 
     def on_message_begin(self) -> None:
-        self._incoming = incoming = Request()
-        self._headers = incoming.headers
+        self._incoming = Request(Head())
+        self._headers = self._incoming.head.headers
 
     def on_url(self, target: bytes) -> None:
         incoming = self._incoming
         assert incoming is not None
-        incoming.target = incoming.target + target if incoming.target else target
+        incoming.head.target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
@@ -251,10 +245,10 @@ class CallerConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         incoming = self._incoming
         assert incoming is not None
-        parser = self._parser
-        incoming.method = parser.get_method()
-        incoming.version = parser.get_http_version()
-        incoming.keep_alive = parser.should_keep_alive()
+        parser, head = self._parser, incoming.head
+        head.method = parser.get_method()
+        head.version = parser.get_http_version()
+        head.keep_alive = incoming.keep_alive = parser.should_keep_alive()
         self._queue.append(incoming)
 
     def on_message_complete(self) -> None:
@@ -272,6 +266,7 @@ class CallerConnection(asyncio.Protocol):
     # requests
 
     def _feed(self, data: bytes) -> None:
+        fresh = self._incoming is None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -291,24 +286,29 @@ class CallerConnection(asyncio.Protocol):
             return
         if self._current is None:
             if self._queue:
-                self._begin(self._queue.popleft())
+                self._begin(self._queue.popleft(), data if fresh else b"")
         elif self._current.complete and self.exchange is not None:
             self.deadline.clear()
             self.exchange.body_arrived()
 
-    def _begin(self, request: Request) -> None:
-        server = self._server
-        wrong = _check_head(request, server.max_body_bytes)
+    def _begin(self, request: Request, data: bytes = b"") -> None:
+        """`data` is what one read brought, if it began with this request."""
+        head = request.head
+        wrong = head.check(self._server.max_body_bytes)
         if wrong is not None:
             self._refuse(wrong)
             return
+        if head.version == "1.0":
+            head.keep_alive = request.keep_alive = False
+        if data and request.complete and self._strange < MAX_STRANGE:
+            self._strange += 1
+            self._seen = see(head, data)
+        self._serve(request)
+
+    def _serve(self, request: Request) -> None:
+        server = self._server
         self._requests += 1
-        if (
-            self._broken
-            or server.draining
-            or self._requests == server.max_requests
-            or request.version == "1.0"
-        ):
+        if self._broken or server.draining or self._requests == server.max_requests:
             request.keep_alive = False
         if request.complete:
             self.deadline.clear()
@@ -348,21 +348,21 @@ class CallerConnection(asyncio.Protocol):
         """llhttp stops at a request that asks for an upgrade. Websockets are refused; any other is answered
         as if it had not asked (RFC 9110 7.8), by feeding its head again without the question."""
         request = self._queue.pop() if self._queue else self._incoming
-        if request is None or request.method == b"CONNECT":
+        if request is None or request.head.method == b"CONNECT":
             self._refuse(BAD_HTTP)
             return
-        if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in request.headers):
+        if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in request.head.headers):
             self._refuse(UPGRADE)
             return
         lines = [
             name + b": " + value
-            for name, value in request.headers
+            for name, value in request.head.headers
             if name not in (b"upgrade", b"connection", b"http2-settings")
         ]
         head = b"%b %b HTTP/%b\r\n%b\r\n\r\n" % (
-            request.method,
-            request.target,
-            request.version.encode(),
+            request.head.method,
+            request.head.target,
+            request.head.version.encode(),
             b"\r\n".join(lines),
         )
         self._parser = httptools.HttpRequestParser(self)
@@ -372,7 +372,7 @@ class CallerConnection(asyncio.Protocol):
 
     def send_continue(self, request: Request) -> None:
         """Tells a caller that waits for it to send its body (RFC 9110 10.1.1)."""
-        if not request.complete and (request.known.get(b"expect") or b"").lower() == b"100-continue":
+        if not request.complete and (request.head.known.get(b"expect") or b"").lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # answers
@@ -448,29 +448,3 @@ class CallerConnection(asyncio.Protocol):
             self._refuse(BODY_TIMEOUT)
         else:
             self._close_politely()
-
-
-def _check_head(request: Request, max_body_bytes: int) -> Kind | None:
-    """What is wrong with a head that llhttp let through; None if nothing. Fills `request.known`."""
-    headers, known = request.headers, request.known
-    if len(headers) > MAX_HEADERS:
-        return HEADERS_TOO_LARGE
-    for name, value in headers:
-        if name in _KNOWN:
-            if name in known:
-                return BAD_HTTP
-            known[name] = value
-    if not request.target.startswith(b"/") or request.version not in ("1.0", "1.1"):
-        return BAD_HTTP
-    if b"host" not in known and request.version == "1.1":
-        return BAD_HTTP
-    encoding = known.get(b"transfer-encoding")
-    if encoding is not None and (request.version == "1.0" or encoding.lower() != b"chunked"):
-        return BAD_HTTP
-    expect = known.get(b"expect")
-    if expect is not None and expect.lower() != b"100-continue":
-        return BAD_HTTP
-    length = known.get(b"content-length")
-    if length is not None and int(length) > max_body_bytes:
-        return TOO_LARGE
-    return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
-Headers = list[tuple[bytes, bytes]]
-"""(lower-case name, value) in the order received."""
+from gateway.http.head import Head
 
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -13,30 +13,62 @@ REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in 
 class Request:
     """One request of a caller. The body is there once `complete` is True."""
 
-    __slots__ = (
-        "body",
-        "complete",
-        "headers",
-        "keep_alive",
-        "known",
-        "method",
-        "received_s",
-        "target",
-        "version",
-    )
+    __slots__ = ("body", "complete", "head", "keep_alive", "received_s")
 
-    def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.version = "1.1"
-        self.headers: Headers = []
-        self.known: dict[bytes, bytes] = {}
-        """The headers we act on; each came once, or the request was refused."""
-        self.keep_alive = True
-        self.body: bytes = b""
-        self.complete = False
-        self.received_s = 0.0
+    def __init__(self, head: Head, body: bytes = b"", received_s: float = 0.0) -> None:
+        self.head = head
+        self.body = body
+        self.complete = received_s > 0.0
+        self.keep_alive = head.keep_alive
+        self.received_s = received_s
         """When the last byte was read (`monotonic_s`); 0 until then."""
+
+
+_KEPT = frozenset(
+    {
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-request-id",
+        b"apim-request-id",
+        b"openai-processing-ms",
+        b"openai-version",
+        b"openai-model",
+        *(
+            b"x-ratelimit-" + part + b"-" + kind
+            for part in (b"limit", b"remaining", b"reset")
+            for kind in (b"requests", b"tokens", b"input-images")
+        ),
+    }
+)
+_MOST_NAMES = 1000
+
+
+class _Names(dict[bytes, bytes]):
+    """Header names as providers spell them → lower case, or b"" for those nobody reads. A lookup costs half
+    of `lower` and a look into `_KEPT`; a provider that invents names does not fill it."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        lower = name.lower()
+        kept = lower if lower in _KEPT else b""
+        if len(self) < _MOST_NAMES:
+            self[name] = kept
+        return kept
+
+
+_names = _Names()
+
+
+def kept_headers(raw: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Of an answer's headers those that are read or handed on, by lower-case name."""
+    headers = {}
+    for name, value in raw.items():
+        kept = _names[name]
+        if kept:
+            headers[kept] = value
+    return headers
 
 
 class Answer:
@@ -47,7 +79,7 @@ class Answer:
     def __init__(self, status: int, headers: dict[bytes, bytes], first_byte_s: float) -> None:
         self.status = status
         self.headers = headers
-        """By lower-case name; of a name that came twice the last."""
+        """By lower-case name, those of `kept_headers`; of a name that came twice the last."""
         self.first_byte_s = first_byte_s
         """When the first byte came (`monotonic_s`)."""
         self.streamed = False
@@ -64,9 +96,11 @@ def status_line(status: int) -> bytes:
 STATUS_200 = status_line(200)
 
 
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+def chunk(data: bytes, *, last: bool = False) -> bytes:
+    """One chunk of a chunked body; `last`: with the end of the body, in the same write."""
+    if not data:
+        return LAST_CHUNK if last else b""
+    return (b"%x\r\n%b\r\n0\r\n\r\n" if last else b"%x\r\n%b\r\n") % (len(data), data)
 
 
 LAST_CHUNK = b"0\r\n\r\n"

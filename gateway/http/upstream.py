@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import httptools
 
 from gateway.clock import monotonic_s
-from gateway.http.message import Answer
+from gateway.http.message import Answer, kept_headers
 from gateway.http.wheel import Deadline
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         raw = self._raw_headers
-        headers = {name.lower(): value for name, value in raw.items()}
+        headers = kept_headers(raw)
         raw.clear()
         if status < 200:
             return

@@ -20,7 +20,6 @@ from gateway.errors import (
 from gateway.http.message import Answer
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
-from gateway.line.outbound import from_caller
 from gateway.policy.snapshot import Model, ProviderKey, Target
 from gateway.wire.dialects.openai_chat import AnswerStream, Call, error_in_answer, read_error, write_body
 from gateway.wire.json import try_object
@@ -127,7 +126,7 @@ class Attempt:
         assert call is not None
         body = write_body(call, target.model, asks_usage=target.provider.stream_options)
         head = line.outbound.head(target, key, call.endpoint)
-        request = b"%b%d\r\n%b\r\n%b" % (head, len(body), from_caller(exchange.request), body)
+        request = b"%b%d\r\n%b\r\n%b" % (head, len(body), exchange.admission.forwarded, body)
         pool = line.outbound.pool(target.provider)
         connection = pool.take()
         reused = connection is not None

@@ -18,6 +18,7 @@ from gateway.errors import CallerGone, GatewayError, Kind
 if TYPE_CHECKING:
     from gateway.http.caller import CallerConnection
     from gateway.http.message import Request
+    from gateway.line.admission import Admission
     from gateway.line.worker import Line
     from gateway.policy.snapshot import Key, Model, Snapshot, Target
     from gateway.usage import Usage
@@ -65,34 +66,20 @@ class Exchange:
     Times are seconds of `monotonic_s`, 0.0 if that point was not reached.
     """
 
-    __slots__ = (
-        "_coroutine",
-        "attempts",
-        "call",
-        "caller",
-        "cost_nanousd",
-        "error_type",
-        "fallbacks",
-        "first_answer_s",
-        "first_sent_s",
-        "first_token_s",
-        "first_written_s",
-        "key",
-        "line",
-        "model",
-        "outcome",
-        "relay",
-        "request",
-        "request_id",
-        "retries",
-        "snapshot",
-        "started_s",
-        "status",
-        "target",
-        "total_at_s",
-        "upstream_s",
-        "usage",
-    )
+    # Class attributes are defaults: what a call does not reach is not paid for (0.03 µs each).
+    call: Call | None = None
+    key: Key | None = None
+    model: Model | None = None
+    target: Target | None = None
+    usage: Usage | None = None
+    cost_nanousd: int | None = None
+    attempts = retries = fallbacks = 0
+    status = 0
+    outcome = "ok"
+    error_type = ""
+    first_sent_s = first_answer_s = first_written_s = first_token_s = upstream_s = total_at_s = 0.0
+    relay: Pausable = _NOTHING
+    admission: Admission
 
     def __init__(self, line: Line, caller: CallerConnection, request: Request) -> None:
         self.line = line
@@ -100,21 +87,7 @@ class Exchange:
         self.request = request
         self.snapshot: Snapshot | None = line.snapshot
         self.request_id = b"%032x" % random.getrandbits(128)
-        self.key: Key | None = None
-        self.call: Call | None = None
-        self.model: Model | None = None
-        self.target: Target | None = None
-        self.usage: Usage | None = None
-        self.cost_nanousd: int | None = None
-        self.attempts = self.retries = self.fallbacks = 0
-        self.status = 0
-        self.outcome = "ok"
-        self.error_type = ""
         self.started_s = request.received_s or monotonic_s()
-        self.first_sent_s = self.first_answer_s = self.first_written_s = 0.0
-        self.first_token_s = self.upstream_s = 0.0
-        self.total_at_s = 0.0
-        self.relay: Pausable = _NOTHING
         self._coroutine: Coroutine[None, Any, None] | None = None
 
     def mark_written(self) -> None:

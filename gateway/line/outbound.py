@@ -6,34 +6,19 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from gateway.http.dial import Origin, proxy_authorization
-from gateway.http.message import Request
 from gateway.http.pool import Pool
 from gateway.http.wheel import Wheel
 from gateway.policy.snapshot import Provider, ProviderKey, Snapshot, Target
 from gateway.wire.dialects.openai_chat import ENDPOINTS
 
-_FROM_CALLER = (b"traceparent", b"tracestate", b"openai-beta", b"x-client-request-id")
-"""The caller's headers that a provider gets. All others stay here: an allow-list leaks nothing."""
-
-_TO_CALLER: dict[bytes, bytes] = {
-    name: name
-    for name in (
-        b"openai-processing-ms",
-        b"openai-version",
-        b"openai-model",
-        b"retry-after",
-        b"retry-after-ms",
-        *(
-            b"x-ratelimit-" + part + b"-" + kind
-            for part in (b"limit", b"remaining", b"reset")
-            for kind in (b"requests", b"tokens", b"input-images")
-        ),
-    )
+_RENAMED = {
+    b"content-type": b"",
+    b"content-length": b"",
+    b"transfer-encoding": b"",
+    b"x-request-id": b"x-headgate-upstream-request-id: ",
+    b"apim-request-id": b"x-headgate-upstream-request-id: ",
 }
-_TO_CALLER[b"x-request-id"] = b"x-headgate-upstream-request-id"
-_TO_CALLER[b"apim-request-id"] = b"x-headgate-upstream-request-id"
-"""A provider's headers that a caller gets, and under which name."""
-_FORWARDED = frozenset(_TO_CALLER)
+"""A provider's headers that go on to the caller under another name, or (b"") not at all."""
 
 
 def origin_of(provider: Provider) -> Origin:
@@ -139,23 +124,25 @@ def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> byte
     return "\r\n".join(lines).encode("latin-1") + b"\r\ncontent-length: "
 
 
-def from_caller(request: Request) -> bytes:
-    """The lines of the caller's own headers that go on, each with its end; b"" for most calls."""
-    known = request.known
-    if known.keys().isdisjoint(_FROM_CALLER):
-        return b""
-    lines = b""
-    for name in _FROM_CALLER:
-        if name in known:
-            lines += name + b": " + known[name] + b"\r\n"
-    return lines
+class _Prefixes(dict[bytes, bytes]):
+    """Header name → the start of its line, for the few names of `Answer.headers`."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        prefix = self[name] = _RENAMED.get(name, name + b": ")
+        return prefix
+
+
+_prefixes = _Prefixes()
 
 
 def to_caller(headers: Mapping[bytes, bytes]) -> bytes:
     """The lines of a provider's headers that go on to the caller."""
-    return b"".join(
-        [b"%b: %b\r\n" % (_TO_CALLER[name], headers[name]) for name in headers.keys() & _FORWARDED]
-    )
+    lines = []
+    for name, value in headers.items():
+        prefix = _prefixes[name]
+        if prefix:
+            lines += (prefix, value, b"\r\n")
+    return b"".join(lines)
 
 
 def _visible(text: str) -> bytes:

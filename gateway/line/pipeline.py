@@ -1,6 +1,6 @@
 """The life of one request, top to bottom. Read this first.
 
-authenticate → read → decide → send → relay → settle → observe. A step that refuses raises; whatever
+admit → read → decide → send → relay → settle → observe. A step that refuses raises; whatever
 happens, a call is settled and observed once.
 """
 
@@ -11,22 +11,18 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from gateway.clock import now_s
 from gateway.errors import (
-    COMPRESSED,
     INTERNAL,
-    KEY_EXPIRED,
     MODEL_UNKNOWN,
     NOT_READY,
     OVERLOADED,
-    UNAUTHORIZED,
     UPSTREAM_TIMEOUT,
     CallerGone,
     GatewayError,
 )
 from gateway.http.message import Request, status_line
+from gateway.line.admission import Admission, admit
 from gateway.line.attempts import send
-from gateway.line.endpoints import endpoint_of
 from gateway.line.exchange import DeadlinePassed, Exchange
 from gateway.line.observe import observe
 from gateway.line.relay import relay
@@ -44,15 +40,15 @@ async def serve(exchange: Exchange) -> None:
     """One call, from its head to its last log line."""
     try:
         snapshot = ready(exchange)
-        request = exchange.request
-        endpoint = endpoint_of(request.method, request.target)
-        exchange.key = authenticate(request, snapshot)
+        admission = exchange.admission = admit(exchange.request.head, snapshot)
+        exchange.key = admission.key
+        endpoint = admission.endpoint
         if endpoint.kind == "models":
             list_models(exchange, exchange.key, endpoint.model)
             return
         body = await exchange.body()
         exchange.call = read_call(endpoint.kind, body, endpoint.model)
-        decision = choose(exchange, snapshot)
+        decision = choose(exchange, admission)
         attempt = await send(exchange, decision)
         await relay(exchange, attempt)
     except CallerGone:
@@ -79,44 +75,21 @@ def ready(exchange: Exchange) -> Snapshot:
     return exchange.snapshot
 
 
-def authenticate(request: Request, snapshot: Snapshot) -> Key:
-    """The caller's key, from the headers alone. Raises `GatewayError` (401)."""
-    known = request.known
-    token = known.get(b"authorization")
-    if token is not None:
-        scheme, _, token = token.partition(b" ")
-        if scheme.lower() != b"bearer":
-            raise GatewayError(UNAUTHORIZED)
-        token = token.strip()
-    else:
-        token = known.get(b"x-api-key") or known.get(b"api-key")
-    key = snapshot.key_of(token) if token else None
-    if key is None:
-        raise GatewayError(UNAUTHORIZED)
-    if key.expires_s is not None and now_s() >= key.expires_s:
-        raise GatewayError(KEY_EXPIRED)
-    encoding = known.get(b"content-encoding")
-    if encoding is not None and encoding.lower() != b"identity":
-        raise GatewayError(COMPRESSED)
-    return key
-
-
-def choose(exchange: Exchange, snapshot: Snapshot) -> Decision:
+def choose(exchange: Exchange, admission: Admission) -> Decision:
     """Asks `decide`, with the dice and the counters that it must not have. Raises its refusal."""
-    call, key, line = exchange.call, exchange.key, exchange.line
-    assert call is not None and key is not None
-    tags = exchange.request.known.get(b"x-headgate-tags")
+    call, line = exchange.call, exchange.line
+    assert call is not None
     facts = Facts(
-        key,
+        admission.key,
         call.model,
         call.endpoint,
         call.stream,
-        tags=() if tags is None else tuple(tag.strip() for tag in tags.decode("latin-1").split(",")),
+        tags=admission.tags,
         metadata=call.metadata,
         draw=random.random(),
         turn=line.turn(call.model),
     )
-    decision = decide(snapshot, facts, State(line.health.down))
+    decision = decide(admission.snapshot, facts, State(line.health.down))
     exchange.model = decision.model
     if decision.refusal is not None:
         raise GatewayError(decision.refusal, param="model")
@@ -171,7 +144,7 @@ def write(
     for name, value in headers:
         head += f"{name}: {value}\r\n".encode("latin-1")
     head += b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-    if exchange.request.method == b"HEAD":
+    if exchange.request.head.method == b"HEAD":
         body = b""
     exchange.caller.transport.write(head + body)
     exchange.caller.finish(keep_alive=keep_alive)

@@ -231,7 +231,7 @@ class AnswerStream:
 
     def __init__(self, *, strips_usage: bool) -> None:
         self._strips_usage = strips_usage
-        self._scanner = Scanner(self._look)
+        self._scanner = Scanner()
         self._blocks = 0
         self._event_size = 0
         self._content_size = 0
@@ -249,12 +249,13 @@ class AnswerStream:
 
     def feed(self, block: bytes) -> bytes:
         """What may go on to the caller of the events that `block` completes. Raises `sse.BadStream`."""
-        return self._passed(self._scanner.feed(block))
+        whole = self._scanner.feed(block)
+        return self._passed(self._look(whole)) if whole else b""
 
     def finish(self) -> bytes:
         """At the regular end of the upstream's body: what was left, if it is a whole event, and the
         `[DONE]` of a provider that gave a finish reason but has no `[DONE]`. Raises `sse.BadStream`."""
-        out = self._passed(self._scanner.finish())
+        out = self._passed(self._look(self._scanner.finish()))
         if not self.done and self.error is None and self._has_finished():
             self.done = True
             out += b"data: [DONE]\n\n"
