@@ -26,6 +26,7 @@ from gateway.errors import (
 )
 from gateway.http.head import Head, Headers, SeenHead, see
 from gateway.http.message import Request
+from gateway.http.outbox import Outbox
 from gateway.http.wheel import Deadline, Wheel
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -75,6 +76,7 @@ class CallerServer:
         "max_connections",
         "max_held_bytes",
         "max_requests",
+        "outbox",
         "wheel",
     )
 
@@ -100,6 +102,7 @@ class CallerServer:
         self.held_bytes = 0
         self.draining = False
         self._empty = asyncio.Event()
+        self.outbox = Outbox()
 
     def __call__(self) -> CallerConnection:
         return CallerConnection(self)
@@ -373,9 +376,18 @@ class CallerConnection(asyncio.Protocol):
     def send_continue(self, request: Request) -> None:
         """Tells a caller that waits for it to send its body (RFC 9110 10.1.1)."""
         if not request.complete and (request.head.known.get(b"expect") or b"").lower() == b"100-continue":
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # answers
+
+    def write(self, data: bytes) -> None:
+        """Writes a part of the answer, at the end of this turn of the event loop."""
+        self._server.outbox.write(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        # uvloop raises on a write after an abort, which may have come since.
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def finish(self, *, keep_alive: bool) -> None:
         """The answer is written whole. The next request begins, or the connection closes politely."""
@@ -417,7 +429,7 @@ class CallerConnection(asyncio.Protocol):
 
     def _refuse(self, kind: Kind) -> None:
         self._queue.clear()
-        self.transport.write(self._server.handler.refusal(kind))
+        self.write(self._server.handler.refusal(kind))
         self._close_politely()
 
     def _close_politely(self) -> None:
@@ -428,6 +440,7 @@ class CallerConnection(asyncio.Protocol):
         self._ahead = b""
         if self.transport.is_closing():
             return
+        self._server.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.deadline.set(monotonic_s() + LINGER_S)

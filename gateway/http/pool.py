@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.clock import monotonic_s
 from gateway.http.dial import CannotConnect, Origin, dial
+from gateway.http.outbox import Outbox
 from gateway.http.upstream import UpstreamConnection
 from gateway.http.wheel import Wheel
 
@@ -27,11 +28,23 @@ class _Waiter:
 class Pool:
     """The connections to one origin. Never more than `max_connections` open or opening."""
 
-    __slots__ = ("_dials", "_idle", "_idle_s", "_max", "_open", "_retired", "_waiters", "origin", "wheel")
+    __slots__ = (
+        "_dials",
+        "_idle",
+        "_idle_s",
+        "_max",
+        "_open",
+        "_retired",
+        "_waiters",
+        "origin",
+        "outbox",
+        "wheel",
+    )
 
     def __init__(self, origin: Origin, wheel: Wheel, *, max_connections: int, idle_s: float) -> None:
         self.origin = origin
         self.wheel = wheel
+        self.outbox = Outbox()
         self._max = max_connections
         self._idle_s = idle_s
         self._idle: list[UpstreamConnection] = []

@@ -87,6 +87,7 @@ class UpstreamConnection(asyncio.Protocol):
         "on_body",
         "on_header",
         "receiver",
+        "sent_s",
         "transport",
         "used",
     )
@@ -111,6 +112,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.receiver: Receiver | None = None
         """Whom the answer goes to; may be exchanged while it comes."""
         self.closed = False
+        self.sent_s = 0.0
+        """When the request was written (`monotonic_s`)."""
         self.used = False
         """True once an answer was read whole: from then on the connection is a reused one."""
         self.idle = Deadline(pool.wheel, self.close)
@@ -177,12 +180,19 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, data: bytes, receiver: Receiver) -> None:
         """Sends one request, head and body, and hands its answer to `receiver`."""
         self.receiver = receiver
+        self.sent_s = 0.0
         self.idle.clear()
         self._heard_bytes = 0
         self._raw_headers.clear()  # trailers of the answer before
         self._answer = None
         self._announced = self._complete = self._until_close = False
-        self.transport.write(data)
+        self._pool.outbox.write(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        self.sent_s = monotonic_s()
+        # uvloop raises on a write after an abort, which may have come since.
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def drain(self) -> None:
         """The answer is known to be whole: waits up to 1 s for the body's end, to keep the connection."""

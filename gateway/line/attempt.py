@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.clock import monotonic_s
 from gateway.errors import (
     UPSTREAM_BAD_ANSWER,
     UPSTREAM_LOST,
@@ -134,8 +133,6 @@ class Attempt:
             if connection is None:
                 connection = await self._connect(pool, model)
             self.connection = connection
-            sent_s = monotonic_s()
-            exchange.first_sent_s = exchange.first_sent_s or sent_s
             connection.send(request, self)
             if call.stream:
                 exchange.set_deadline(model.timeouts.first_token_s)
@@ -147,13 +144,15 @@ class Attempt:
             except BaseException:
                 connection.close()
                 raise
+            finally:
+                exchange.upstream_s = connection.sent_s
+                exchange.first_sent_s = exchange.first_sent_s or connection.sent_s
             if reused and isinstance(self._failure, UpstreamFailed) and self._failure.stale:
                 # A kept connection that the provider had closed: the request was not read, so this costs
                 # nothing and counts as no retry.
                 self._failure, self._woke, connection, reused = None, False, None, False
                 continue
             break
-        exchange.upstream_s = sent_s
         if self.answer is not None:
             exchange.first_answer_s = self.answer.first_byte_s
         self._check()

@@ -137,7 +137,7 @@ _prefixes = _Prefixes()
 
 def to_caller(headers: Mapping[bytes, bytes]) -> bytes:
     """The lines of a provider's headers that go on to the caller."""
-    lines = []
+    lines: list[bytes] = []
     for name, value in headers.items():
         prefix = _prefixes[name]
         if prefix:

@@ -146,7 +146,7 @@ def write(
     head += b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
     if exchange.request.head.method == b"HEAD":
         body = b""
-    exchange.caller.transport.write(head + body)
+    exchange.caller.write(head + body)
     exchange.caller.finish(keep_alive=keep_alive)
 
 

@@ -71,7 +71,7 @@ def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
     if cost is not None:
         framing += b"x-headgate-cost-usd: %b\r\n" % usd(cost)
     exchange.mark_written()
-    exchange.caller.transport.write(_head(exchange, attempt, framing) + body)
+    exchange.caller.write(_head(exchange, attempt, framing) + body)
     exchange.caller.finish(keep_alive=exchange.request.keep_alive)
 
 
@@ -113,7 +113,7 @@ class _Copy(Pausable):
     def write(self, block: bytes) -> None:
         """Writes one block of the body."""
         if block:
-            self._caller.transport.write(self.framed(block))
+            self._caller.write(self.framed(block))
 
     def answered(self, answer: Answer) -> None:
         """The head came before the copy began."""
@@ -159,7 +159,7 @@ class _Copy(Pausable):
     def finish(self) -> None:
         """Ends the answer."""
         if self.chunked and not self._is_ended:
-            self._caller.transport.write(chunk(b"", last=True))
+            self._caller.write(chunk(b"", last=True))
         self._caller.finish(keep_alive=self._exchange.request.keep_alive)
 
 
@@ -189,7 +189,7 @@ class _StreamCopy(_Copy):
             return
         if out:
             # The end of the body goes with the last event: a write of its own costs 15 µs.
-            self._caller.transport.write(self.framed(out, last=stream.done))
+            self._caller.write(self.framed(out, last=stream.done))
             if not self._caller.paused:
                 self.keep_going()
         if stream.error is not None or stream.overrun:
@@ -234,7 +234,7 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
     held = attempt.body
     exchange.mark_written()
     exchange.first_token_s = exchange.first_written_s
-    exchange.caller.transport.write(_head(exchange, attempt, framing) + copy.framed(held, last=stream.done))
+    exchange.caller.write(_head(exchange, attempt, framing) + copy.framed(held, last=stream.done))
     meters.streams_open(1)
     try:
         await copy.run(attempt)
@@ -289,7 +289,7 @@ async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
     elif copy.chunked:
         framing += b"transfer-encoding: chunked\r\n"
     exchange.mark_written()
-    exchange.caller.transport.write(_head(exchange, attempt, framing))
+    exchange.caller.write(_head(exchange, attempt, framing))
     copy.write(begun)
     try:
         await copy.run(attempt)

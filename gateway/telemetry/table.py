@@ -103,7 +103,7 @@ OVERHEAD = Metric(
     "histogram",
     "seconds",
     (),
-    "Time added: last request byte in to first upstream byte out, and first answer byte in to first byte out.",
+    "Time added: last request byte in to first upstream byte out, first answer byte in to first byte out.",
     _OVERHEAD,
     _NANO,
 )

@@ -7,6 +7,7 @@ they are; a chunk's bytes pass untouched unless something in them matters to us.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from gateway.errors import BAD_REQUEST, GatewayError, Kind, ProviderError
 from gateway.usage import Usage, split_usage
 from gateway.wire.json import dumps, read_object, try_object
-from gateway.wire.sse import Scanner, events
+from gateway.wire.sse import Scanner, data_of, events
 
 ENDPOINTS: Mapping[str, str] = {
     "chat": "/chat/completions",
@@ -47,8 +48,10 @@ _ERROR_FIELDS = frozenset({"message", "type", "code", "param"})
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 
 
-_MARKS = (b"[DONE]", b'"usage":{', b'"usage": {', b'"error"')
-"""What makes a block of a stream worth a look. Four C searches: 10 µs for a hundred events at once."""
+_HAS_USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]').search
+"""Finds usage that is not null."""
+_LAST_EVENTS = 8 * 1024
+"""The end of a block of events, in which an error or usage may stand."""
 
 
 @dataclass(slots=True)
@@ -277,35 +280,44 @@ class AnswerStream:
         return out
 
     def _look(self, block: bytes) -> bytes:
-        if self.committed and not self.done:
-            return self._look_for_news(block)
+        """What of a block of whole events goes on: the block itself, if it is all."""
+        start = self._news(block, 0) if self.committed and not self.done else 0
         kept: list[bytes] = []
-        at = 0
-        for raw, data in events(block):
-            at += len(raw)
-            if self._goes_on(data):
-                kept.append(raw)
-            if self.committed and not self.done and at < len(block):
-                kept.append(self._look_for_news(block[at:]))
-                break
-        return b"".join(kept)
+        size = len(block)
+        at = passed = start
+        while at < size:
+            end = block.find(b"\n\n", at) + 2
+            committed = self.committed
+            if not self._goes_on(data_of(block[at:end])):
+                kept.append(block[passed:at])
+                passed = end
+            at = end if committed or not self.committed else self._news(block, end)
+        if passed == start and not kept:
+            return block
+        return b"".join((block[:start], *kept, block[passed:]))
 
-    def _look_for_news(self, block: bytes) -> bytes:
-        """After the commit point: four searches instead of a parse. Text cannot fake these marks: inside a
-        JSON string the quotes are escaped, and `[DONE]` is compared whole."""
-        first = len(block)
-        for mark in _MARKS:
-            at = block.find(mark, 0, first)
+    def _news(self, block: bytes, start: int) -> int:
+        """After the commit point: where the first event begins, from `start` on, that must be read.
+
+        Searches, no parse: 5 µs for a hundred events. Text cannot fake the marks: inside a JSON string the
+        quotes are escaped, and `[DONE]` is compared whole. An error is an answer's last event, and usage
+        one of the last, so they are looked for at the block's end; but usage that must not go on everywhere.
+        """
+        first = size = len(block)
+        end = max(start, size - _LAST_EVENTS)
+        for mark, begin in (
+            (b"[DONE]", start),
+            (b'"error"', end),
+            (b'"usage":{', start if self._strips_usage else end),
+            (b'"usage": {', start if self._strips_usage else end),
+        ):
+            at = block.find(mark, begin, first)
             if at >= 0:
                 first = at
-        if first == len(block):
-            return block
-        start = block.rfind(b"\n\n", 0, first) + 2
-        if start == 1:
-            start = 0
-        kept = [block[:start]]
-        kept.extend(raw for raw, data in events(block[start:]) if self._goes_on(data))
-        return b"".join(kept)
+        if first == size:
+            return size
+        at = block.rfind(b"\n\n", start, first) + 2
+        return at if at > 1 else start
 
     def _goes_on(self, data: bytes) -> bool:
         """Reads one event's data; False if the event is not for the caller."""
@@ -317,7 +329,7 @@ class AnswerStream:
             if self.usage is None:
                 self._usage_of_last()
             return True
-        if self.committed and b'"usage"' not in data and b'"error"' not in data:
+        if self.committed and b'"error"' not in data and not _HAS_USAGE(data):
             return True
         chunk = try_object(data)
         return chunk is None or self._chunk_goes_on(chunk, len(data))
