@@ -1,0 +1,41 @@
+# Every command of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help run env test test-all check deps lock bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## serve on 127.0.0.1:8080 with the example policies (flags: ARGS="--listen ...")
+	@sh scripts/environment.sh run
+	@exec $(BIN)/headgate serve --banner $(ARGS)
+
+env: ## make .venv with all that tests and checks need
+	@sh scripts/environment.sh dev
+
+test: env ## all tests that need no system packages, with coverage
+	@sh scripts/test.sh -m "not system" $(ARGS)
+
+test-all: env ## all tests
+	@sh scripts/test.sh $(ARGS)
+
+check: env ## lint, format, types
+	@echo "ruff check" && $(BIN)/ruff check --quiet .
+	@echo "ruff format" && $(BIN)/ruff format --quiet --check .
+	@echo "mypy" && $(BIN)/mypy
+
+deps: ## install the system packages that test-all and bench need (apt)
+	@sh scripts/deps.sh
+
+lock: ## resolve the dependencies anew
+	@sh scripts/lock.sh
+
+bench: ## what a call costs, beside nginx (flags: ARGS=--json)
+	@sh scripts/environment.sh dev
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## remove what the other commands made
+	rm -rf .venv .headgate .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Resolves the dependencies of pyproject.toml anew, for every Python from 3.11.0 on and every platform, and
+# writes the locks. Needs `uv` on PATH (pip install uv).
+set -eu
+cd "$(dirname "$0")/.."
+
+command -v uv >/dev/null || { echo "headgate: make lock needs uv: pip install uv" >&2; exit 1; }
+compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+    --upgrade"
+$compile pyproject.toml --output-file requirements.lock
+$compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock
+$compile --group build --constraints requirements-dev.lock --output-file requirements-build.lock
