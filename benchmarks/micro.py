@@ -14,7 +14,8 @@ from gateway.policy.load import load_text, secret_reader
 from gateway.policy.snapshot import Snapshot
 from gateway.pricing.catalogue import Catalogue
 from gateway.usage import Usage
-from gateway.wire.dialects.openai_chat import AnswerStream, read_call, read_usage, write_body
+from gateway.wire.dialects.openai_chat import read_call, read_usage, write_body
+from gateway.wire.dialects.openai_stream import AnswerStream
 from gateway.wire.json import read_object, try_object
 from gateway.wire.sse import Scanner
 

@@ -20,7 +20,8 @@ from gateway.http.message import Answer
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
 from gateway.policy.snapshot import Model, ProviderKey, Target
-from gateway.wire.dialects.openai_chat import AnswerStream, Call, error_in_answer, read_error, write_body
+from gateway.wire.dialects.openai_chat import Call, error_in_answer, read_error, write_body
+from gateway.wire.dialects.openai_stream import AnswerStream
 from gateway.wire.json import try_object
 from gateway.wire.sse import BadStream
 

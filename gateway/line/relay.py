@@ -21,12 +21,12 @@ from gateway.line.outbound import to_caller
 from gateway.money import usd
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import (
-    AnswerStream,
     error_event,
     estimated_usage,
     read_usage,
     usage_in_tail,
 )
+from gateway.wire.dialects.openai_stream import AnswerStream
 from gateway.wire.sse import BadStream
 
 TAIL_BYTES = 8 * 1024

@@ -1,0 +1,202 @@
+"""A streamed answer of OpenAI's API as it passes: what of it goes on, and what it told us."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.errors import ProviderError
+from gateway.usage import Usage
+from gateway.wire.dialects.openai_chat import estimated_usage, read_error_object, read_usage, status_of
+from gateway.wire.json import try_object
+from gateway.wire.sse import Scanner, data_of, events
+
+_HAS_USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]').search
+"""Finds usage that is not null."""
+_LAST_EVENTS = 8 * 1024
+"""The end of a block of events, in which an error or usage may stand."""
+
+
+def has_content(chunk: Mapping[str, Any]) -> bool:
+    """True if a chunk carries an answer's content (text, reasoning, refusal, tool call, audio) or its end."""
+    choices = chunk.get("choices")
+    if type(choices) is not list:
+        return False
+    for choice in choices:
+        if type(choice) is not dict:
+            continue
+        if choice.get("text") or choice.get("finish_reason"):
+            return True
+        delta = choice.get("delta")
+        if type(delta) is dict and any(value and name != "role" for name, value in delta.items()):
+            return True
+    return False
+
+
+def _text_of(chunk: Mapping[str, Any]) -> str:
+    """The text of a chunk's first choice, to tell content from the JSON around it."""
+    choice = chunk["choices"][0]
+    delta = choice.get("delta") if type(choice) is dict else None
+    text = (delta.get("content") if type(delta) is dict else None) or choice.get("text")
+    return text if type(text) is str else ""
+
+
+class AnswerStream:
+    """One streamed answer as it passes: what of it goes on, and what it told us.
+
+    Until the first content every event is read; from then on a block is looked into only from the
+    first place that may hold usage, an error or the end.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_content_size",
+        "_event_size",
+        "_last",
+        "_scanner",
+        "_strips_usage",
+        "bytes_passed",
+        "committed",
+        "done",
+        "error",
+        "overrun",
+        "service_tier",
+        "usage",
+    )
+
+    def __init__(self, *, strips_usage: bool) -> None:
+        self._strips_usage = strips_usage
+        self._scanner = Scanner()
+        self._blocks = 0
+        self._event_size = 0
+        self._content_size = 0
+        self._last = b""
+        self.committed = False
+        """True once content or the end was seen: the commit point."""
+        self.done = False
+        """True once `[DONE]` was seen."""
+        self.overrun = False
+        """True if the provider went on after its end; its connection is not clean."""
+        self.error: ProviderError | None = None
+        self.usage: Usage | None = None
+        self.service_tier = ""
+        self.bytes_passed = 0
+
+    def feed(self, block: bytes) -> bytes:
+        """What may go on to the caller of the events that `block` completes. Raises `sse.BadStream`."""
+        whole = self._scanner.feed(block)
+        return self._passed(self._look(whole)) if whole else b""
+
+    def finish(self) -> bytes:
+        """At the regular end of the upstream's body: what was left, if it is a whole event, and the
+        `[DONE]` of a provider that gave a finish reason but has no `[DONE]`. Raises `sse.BadStream`."""
+        out = self._passed(self._look(self._scanner.finish()))
+        if not self.done and self.error is None and self._has_finished():
+            self.done = True
+            out += b"data: [DONE]\n\n"
+        return out
+
+    def estimate(self, input_bytes: int) -> Usage:
+        """Usage of a stream that was cut, from what passed: as many events as the first one with content goes
+        into the bytes, each of as many tokens as its text suggests."""
+        if not self._event_size:
+            return estimated_usage(input_bytes, 0)
+        count = max(self._blocks, self.bytes_passed // self._event_size)
+        return estimated_usage(input_bytes, 4 * count * max(1, self._content_size // 4))
+
+    def _passed(self, out: bytes) -> bytes:
+        if out:
+            self._blocks += 1
+            self.bytes_passed += len(out)
+            self._last = out
+        return out
+
+    def _look(self, block: bytes) -> bytes:
+        """What of a block of whole events goes on: the block itself, if it is all."""
+        start = self._news(block, 0) if self.committed and not self.done else 0
+        kept: list[bytes] = []
+        size = len(block)
+        at = passed = start
+        while at < size:
+            end = block.find(b"\n\n", at) + 2
+            committed = self.committed
+            if not self._goes_on(data_of(block[at:end])):
+                kept.append(block[passed:at])
+                passed = end
+            at = end if committed or not self.committed else self._news(block, end)
+        if passed == start and not kept:
+            return block
+        return b"".join((block[:start], *kept, block[passed:]))
+
+    def _news(self, block: bytes, start: int) -> int:
+        """After the commit point: where the first event begins, from `start` on, that must be read.
+
+        Searches, no parse: 5 µs for a hundred events. Text cannot fake the marks: inside a JSON string the
+        quotes are escaped, and `[DONE]` is compared whole. An error is an answer's last event, and usage
+        one of the last, so they are looked for at the block's end; but usage that must not go on everywhere.
+        """
+        first = size = len(block)
+        end = max(start, size - _LAST_EVENTS)
+        for mark, begin in (
+            (b"[DONE]", start),
+            (b'"error"', end),
+            (b'"usage":{', start if self._strips_usage else end),
+            (b'"usage": {', start if self._strips_usage else end),
+        ):
+            at = block.find(mark, begin, first)
+            if at >= 0:
+                first = at
+        if first == size:
+            return size
+        at = block.rfind(b"\n\n", start, first) + 2
+        return at if at > 1 else start
+
+    def _goes_on(self, data: bytes) -> bool:
+        """Reads one event's data; False if the event is not for the caller."""
+        if self.done or self.error is not None:
+            self.overrun = True
+            return False
+        if data == b"[DONE]":
+            self.done = self.committed = True
+            if self.usage is None:
+                self._usage_of_last()
+            return True
+        if self.committed and b'"error"' not in data and not _HAS_USAGE(data):
+            return True
+        chunk = try_object(data)
+        return chunk is None or self._chunk_goes_on(chunk, len(data))
+
+    def _chunk_goes_on(self, chunk: dict[str, Any], size: int) -> bool:
+        failure = chunk.get("error")
+        if failure:
+            self.error = read_error_object(failure, status_of(failure))
+            return False
+        tier = chunk.get("service_tier")
+        if type(tier) is str:
+            self.service_tier = tier
+        if not self.committed and has_content(chunk):
+            self.committed = True
+            self._event_size = size + len("data: \n\n")
+            self._content_size = len(_text_of(chunk))
+        usage = read_usage(chunk)
+        if usage is None:
+            return True
+        usage.service_tier = usage.service_tier or self.service_tier
+        self.usage = usage
+        return not self._strips_usage or bool(chunk.get("choices"))
+
+    def _usage_of_last(self) -> None:
+        """Usage written with blanks that the search does not know: read from the last events that passed."""
+        for _, data in events(self._last[-4096:]):
+            if b'"usage"' in data and (chunk := try_object(data)) is not None:
+                self.usage = read_usage(chunk) or self.usage
+
+    def _has_finished(self) -> bool:
+        for _, data in events(self._last[-4096:]):
+            chunk = try_object(data)
+            if chunk is not None and any(
+                type(choice) is dict and choice.get("finish_reason") for choice in chunk.get("choices") or ()
+            ):
+                return True
+        return False

@@ -1,0 +1,41 @@
+"""Lines in this process, in front of simulated providers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from gateway.pricing.catalogue import Catalogue
+from gateway.simulator.server import Simulator
+from tests.relaying import Relay, start_relay
+from tests.running import policy_for
+
+StartRelay = Callable[..., Awaitable[Relay]]
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return Catalogue()
+
+
+@pytest.fixture
+async def start(tmp_path: Path, catalogue: Catalogue) -> AsyncIterator[StartRelay]:
+    """`await start(policy)`: a line of its own."""
+    count = 0
+    async with AsyncExitStack() as stack:
+
+        async def start_one(policy: str, **limits: object) -> Relay:
+            nonlocal count
+            count += 1
+            return await start_relay(stack, tmp_path / f"line-{count}", catalogue, policy, **limits)
+
+        yield start_one
+
+
+@pytest.fixture
+async def relay(start: StartRelay, simulator: Simulator) -> Relay:
+    """A line in front of `simulator`, with the policy of `policy_for`."""
+    return await start(policy_for(simulator.url))

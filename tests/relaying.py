@@ -1,0 +1,155 @@
+"""A worker's line in this process, with real sockets on both sides: a test costs milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.http.caller import CallerServer
+from gateway.line.worker import Line
+from gateway.link.target_table import TargetTable
+from gateway.policy.compile import compile_policy
+from gateway.policy.load import load_text, secret_reader
+from gateway.pricing.catalogue import Catalogue
+from gateway.telemetry.slots import SlotFile, read_slots
+from tests.running import KEY, SECRET, eventually
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Where is the river?"}]}
+
+
+@dataclass(slots=True)
+class Answered:
+    """An answer as the caller got it. `cut`: its body ended before it was complete."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: bool = False
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object; its four fields must be there."""
+        error: dict[str, Any] = self.json["error"]
+        assert {"message", "type", "param", "code"} <= error.keys()
+        return error
+
+    @property
+    def events(self) -> list[str]:
+        """The data of each event of a stream."""
+        blocks = self.body.decode().split("\n\n")
+        assert blocks[-1] == "", "a stream ends with a blank line"
+        return [block.removeprefix("data: ") for block in blocks[:-1]]
+
+
+@dataclass
+class Relay:
+    """A line that serves. `url` is the OpenAI base URL."""
+
+    line: Line
+    server: CallerServer
+    host: str
+    port: int
+    slots: Path
+    catalogue: Catalogue
+    http: aiohttp.ClientSession
+    lines: list[bytes] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/v1"
+
+    def use(self, policy: str, environ: Mapping[str, str] | None = None) -> None:
+        """Puts a policy in force."""
+        environ = {"UPSTREAM_KEY": SECRET, **(environ or {})}
+        compiled = compile_policy(
+            load_text(policy, environ),
+            secret_of=secret_reader(environ),
+            row_of=self._table.row,
+            catalogue=self.catalogue,
+            at=AT,
+            simulated_url="http://127.0.0.1:1/v1",
+        )
+        self.line.prepare(compiled.tables)
+        self.line.switch(compiled.tables["hash"])
+
+    _table: TargetTable = field(init=False)
+
+    async def post(
+        self,
+        fields: Mapping[str, Any] | bytes = CHAT,
+        path: str = "/chat/completions",
+        *,
+        key: str | None = KEY,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answered:
+        """One call, read to its end."""
+        body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
+        sent = {"content-type": "application/json", **(headers or {})}
+        if key is not None:
+            sent["authorization"] = f"Bearer {key}"
+        url = path if path.startswith("http") else self.url + path
+        async with self.http.post(url, data=body, headers=sent) as answer:
+            got, cut = b"", False
+            try:
+                async for piece in answer.content.iter_any():
+                    got += piece
+            except aiohttp.ClientPayloadError:
+                cut = True
+            return Answered(answer.status, answer.headers, got, cut)
+
+    async def stream(self, fields: Mapping[str, Any] | None = None, **more: Any) -> Answered:
+        """One streamed chat call."""
+        return await self.post({**CHAT, **(fields or {}), "stream": True}, **more)
+
+    async def logged(self, count: int = 1) -> list[dict[str, Any]]:
+        """The log, once it has at least `count` lines."""
+        await eventually(lambda: len(self.lines) >= count)
+        return [json.loads(line) for line in self.lines]
+
+    def counted(self, name: str, *labels: str) -> int:
+        """The raw value of a series: of a histogram how many values it has."""
+        found = 0
+        for metric, has, values in read_slots(self.slots):
+            if metric == name and (has == labels or not labels):
+                found += values[0] if len(values) == 1 else sum(values[:-1])
+        return found
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw connection of a caller's."""
+        return await asyncio.open_connection(self.host, self.port)
+
+
+async def start_relay(
+    stack: AsyncExitStack, folder: Path, catalogue: Catalogue, policy: str, **limits: Any
+) -> Relay:
+    """A line that serves `policy` until `stack` is closed. `limits` are those of `CallerServer`."""
+    loop = asyncio.get_running_loop()
+    folder.mkdir(exist_ok=True)
+    table = TargetTable.create(folder / "targets", 1)
+    line = Line(loop, SlotFile.create(folder / "slots"), table, 0)
+    server = CallerServer(line, line.wheel, **limits)
+    listener = await loop.create_server(server, "127.0.0.1", 0)
+    stack.callback(line.wheel.close)
+    stack.callback(line.outbound.close)
+    stack.callback(line.health.close)
+    stack.callback(listener.close)
+    http = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+    host, port = listener.sockets[0].getsockname()
+    relay = Relay(line, server, host, port, folder / "slots", catalogue, http)
+    relay._table = table
+    line.log = relay.lines.append
+    relay.use(policy)
+    return relay

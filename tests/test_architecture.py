@@ -1,0 +1,267 @@
+"""The house rules of gateway/: floors, one door per library, no cycles, and what a worker loads.
+
+Every rule is a function of {file: source}, so that the last table can show that each one catches its offence.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+Sources = dict[str, str]
+
+FLOORS = (
+    ("clock", "errors", "money", "usage"),
+    ("wire", "pricing"),
+    ("policy", "routing"),
+    ("http", "telemetry", "link"),
+    ("line",),
+    ("control", "simulator", "cli"),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+DOORS = {
+    "aiohttp": ("control/", "simulator/"),
+    "genai_prices": ("pricing/catalogue.py",),
+    "httptools": ("http/caller.py", "http/upstream.py"),
+    "orjson": ("wire/json.py", "link/", "control/", "simulator/"),
+    "prometheus_client": ("control/exposition.py",),
+    "pydantic": ("policy/spec.py", "policy/values.py", "policy/merge.py"),
+    "pydantic_core": ("policy/merge.py",),
+    "typer": ("cli/",),
+    "uvloop": ("line/worker.py",),
+    "watchfiles": ("control/reload.py",),
+    "yaml": ("policy/load.py",),
+}
+"""Library → the files or folders that may import it. What is not here may not be imported at all."""
+
+IO = {
+    "asyncio",
+    "multiprocessing",
+    "select",
+    "selectors",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "urllib.request",
+}
+LAZY = {("control/process.py", "gateway.simulator")}
+"""Half of control's memory otherwise. All others are at the top: what a worker imports is what it runs."""
+
+NEVER_IN_A_WORKER = (
+    "aiohttp",
+    "genai_prices",
+    "prometheus_client",
+    "pydantic",
+    "typer",
+    "watchfiles",
+    "yaml",
+)
+LONGEST_FILE_LINES = 500
+
+
+class Import(NamedTuple):
+    """One import statement's module, and how it stands in its file."""
+
+    file: str
+    module: str
+    lazy: bool
+    for_types: bool
+
+    @property
+    def root(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def sources() -> Sources:
+    """Every file of gateway/, by its path in it."""
+    folder = ROOT / "gateway"
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.py"))}
+
+
+def imports(files: Sources) -> Iterator[Import]:
+    """All imports; `from gateway.x import y` counts as gateway.x.y where that is a file."""
+    for file, text in files.items():
+        yield from _imports_in(file, ast.parse(text), files, lazy=False, for_types=False)
+
+
+def _imports_in(file: str, node: ast.AST, files: Sources, *, lazy: bool, for_types: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(file, alias.name, lazy, for_types) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            module = "." * child.level + (child.module or "")
+            for name in (f"{module}.{alias.name}" for alias in child.names):
+                yield Import(file, name if _file_of(name, files) else module, lazy, for_types)
+        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        yield from _imports_in(file, child, files, lazy=lazy or inside, for_types=for_types or typing)
+
+
+def _file_of(module: str, files: Sources) -> str | None:
+    path = "/".join(module.split(".")[1:])
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in files), None)
+
+
+def _room(file: str) -> str:
+    return file.partition("/")[0].removesuffix(".py")
+
+
+def climbing(files: Sources) -> list[str]:
+    """Imports that go up, leave the package by a relative name, or lie on no floor."""
+    found = [f"{file} is on no floor" for file in files if _room(file) not in (*FLOOR, "__init__")]
+    for each in imports(files):
+        room = each.module.split(".")[1] if each.root == "gateway" and "." in each.module else ""
+        if each.module.startswith(".") or each.module == "gateway":
+            found.append(f"{each.file} imports {each.module}")
+        elif room and FLOOR.get(room, 99) > FLOOR.get(_room(each.file), 99):
+            found.append(f"{each.file} imports {each.module}, which is above it")
+    return found
+
+
+def strangers(files: Sources) -> list[str]:
+    """Libraries imported past their door."""
+    return [
+        f"{each.file} imports {each.module}"
+        for each in imports(files)
+        if each.root not in ("gateway", "") and each.root not in sys.stdlib_module_names
+        if not each.file.startswith(DOORS.get(each.root, ()))
+    ]
+
+
+def impure(files: Sources) -> list[str]:
+    """I/O and clocks on floors 0 to 2, where time is an argument. Only policy/load.py opens files."""
+    low = {file: text for file, text in files.items() if FLOOR.get(_room(file), 99) <= 2}
+    found = [f"{each.file} imports {each.module}" for each in imports(low) if IO & {each.root, each.module}]
+    found += [
+        f"{each.file} imports time"
+        for each in imports(low)
+        if each.root == "time" and each.file != "clock.py"
+    ]
+    for file, text in low.items():
+        calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+        names = {ast.unparse(call.func) for call in calls}
+        found += [f"{file} calls {name}" for name in names if name.endswith((".now", ".utcnow", ".today"))]
+        found += [f"{file} opens files" for name in names if name == "open" and file != "policy/load.py"]
+    return found
+
+
+def cycles(files: Sources) -> list[str]:
+    """Files that import each other; not counted is what only type checkers see, or a function imports."""
+    graph: dict[str, set[str]] = {file: set() for file in files}
+    for each in imports(files):
+        target = _file_of(each.module, files)
+        if target is not None and not each.lazy and not each.for_types:
+            graph[each.file].add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [" → ".join(reversed(error.args[1]))]
+    return []
+
+
+def late(files: Sources) -> list[str]:
+    """Imports inside functions that LAZY does not name."""
+    return [
+        f"{each.file} imports {each.module} in a function"
+        for each in imports(files)
+        if each.lazy and not any(each.file == file and each.module.startswith(name) for file, name in LAZY)
+    ]
+
+
+def early_simulator(files: Sources) -> list[str]:
+    """Control's imports of the simulator at its top."""
+    return [
+        f"{each.file} imports {each.module}"
+        for each in imports(files)
+        if each.file.startswith("control/") and each.module.startswith("gateway.simulator") and not each.lazy
+    ]
+
+
+def busy_inits(files: Sources) -> list[str]:
+    """`__init__` files with more in them than a docstring."""
+    return [
+        file
+        for file, text in files.items()
+        if file.endswith("__init__.py")
+        and not (len(body := ast.parse(text).body) == 1 and ast.get_docstring(ast.Module(body, [])))
+    ]
+
+
+def long_files(files: Sources) -> list[str]:
+    """Files that should be two."""
+    return [file for file, text in files.items() if text.count("\n") > LONGEST_FILE_LINES]
+
+
+RULES = (climbing, strangers, impure, cycles, late, early_simulator, busy_inits, long_files)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_is_kept(rule: Callable[[Sources], list[str]]) -> None:
+    assert rule(sources()) == []
+
+
+def test_every_door_is_used() -> None:
+    used = {(each.root, each.file) for each in imports(sources())}
+    unused = [
+        f"{library} in {place}"
+        for library, places in DOORS.items()
+        for place in places
+        if not any(root == library and file.startswith(place) for root, file in used)
+    ]
+    assert unused == []
+
+
+def test_worker_loads_nothing_of_control() -> None:
+    code = "import gateway.line.worker, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "gateway.line.pipeline" in loaded
+    roots = {module.partition(".")[0] for module in loaded}
+    rooms = {module.split(".")[1] for module in loaded if module.startswith("gateway.")}
+    assert roots.isdisjoint(NEVER_IN_A_WORKER)
+    assert rooms.isdisjoint({"control", "simulator", "cli"})
+
+
+_INIT = {"wire/__init__.py": '"""Bytes."""\n', "wire/json.py": "import orjson\n"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "offence"),
+    [
+        (climbing, {"wire/json.py": "from gateway.line import pipeline\n"}),
+        (climbing, {"wire/json.py": "def f():\n    import gateway.policy.spec\n"}),
+        (climbing, {"wire/json.py": "if TYPE_CHECKING:\n    from gateway.http.head import Head\n"}),
+        (climbing, {"wire/json.py": "from . import sse\n"}),
+        (climbing, {"wire/json.py": "import gateway\n"}),
+        (climbing, {"helpers/things.py": "\n"}),
+        (strangers, {"line/relay.py": "import orjson\n"}),
+        (strangers, {"line/relay.py": "def f():\n    import numpy.linalg\n"}),
+        (impure, {"policy/decide.py": "import asyncio\n"}),
+        (impure, {"routing/retry.py": "from time import monotonic\n"}),
+        (impure, {"policy/decide.py": "at = datetime.now(UTC)\n"}),
+        (impure, {"pricing/price.py": "text = open('x').read()\n"}),
+        (cycles, {"wire/sse.py": "import gateway.wire.a\n", "wire/a.py": "from gateway.wire import sse\n"}),
+        (late, {"line/relay.py": "def f():\n    import json\n"}),
+        (
+            late,
+            {"line/relay.py": "class A:\n    async def f(self):\n        from gateway.wire import json\n"},
+        ),
+        (early_simulator, {"control/process.py": "from gateway.simulator.server import start\n"}),
+        (busy_inits, {"wire/__init__.py": '"""Bytes."""\nfrom gateway.wire.json import loads\n'}),
+        (busy_inits, {"wire/__init__.py": ""}),
+        (long_files, {"wire/json.py": "x = 1\n" * 501}),
+    ],
+)
+def test_rule_catches_its_offence(rule: Callable[[Sources], list[str]], offence: Sources) -> None:
+    assert rule(_INIT) == []
+    assert len(rule({**_INIT, **offence})) == 1
