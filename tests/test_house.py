@@ -76,7 +76,7 @@ def test_lock_satisfies_the_project(lock: str, wanted: list[str]) -> None:
 def test_tests_run_with_the_versions_that_are_served() -> None:
     dev = pins("requirements-dev.lock")
     for name, served in pins("requirements.lock").items():
-        assert {str(pin) for pin in served} == {str(pin) for pin in dev[name]}
+        assert {str(pin.specifier) for pin in served} == {str(pin.specifier) for pin in dev[name]}
 
 
 def test_every_dependency_has_a_reason() -> None:
@@ -173,12 +173,13 @@ def test_scripts_can_be_executed() -> None:
 
 
 def test_only_deps_calls_the_system_package_manager() -> None:
-    files = [ROOT / "Makefile", ROOT / ".ci/run", *(ROOT / "scripts").glob("*.sh")]
-    calls = re.compile(r"^(?!\s*(?:#|echo\b)).*\bapt(?:-get)? (?:install|update)", re.MULTILINE)
-    found = {
-        path.name for path in files if any("echo" not in line for line in calls.findall(path.read_text()))
+    calling = {
+        path.name
+        for path in (ROOT / "Makefile", ROOT / ".ci/run", *(ROOT / "scripts").glob("*.sh"))
+        for line in path.read_text().splitlines()
+        if "apt-get" in line and not line.lstrip().startswith(("#", "echo"))
     }
-    assert found == {"deps.sh"}
+    assert calling == {"deps.sh"}
 
 
 def test_changes_begin_with_the_version_of_the_project() -> None:

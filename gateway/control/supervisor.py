@@ -121,8 +121,8 @@ class Supervisor:
             self._clean()
 
     def _watch(self) -> int:
-        ready = False
         children = (self.control, *self.workers)
+        first_control = self.control.process
         while True:
             while self._signals:
                 number = self._signals.pop(0)
@@ -139,13 +139,14 @@ class Supervisor:
                 code = child.process.poll()
                 if code is None:
                     continue
-                if child is self.control and code == 2 and not ready:
+                # The first control's 2 says that nothing can be served this way, a later one's that it cannot
+                # start again just now: the workers go on with what they have.
+                if child.process is first_control and code == 2:
                     return self._stop(2)
                 child.died()
                 sys.stderr.write(f"headgate: {child.name} ended ({_ending(code)}); starting it again\n")
                 if child is not self.control:
                     self._restarts.values[self._restarts_slot] += 1
-            ready = ready or (self._state / "accepted.json").exists()
             waits_s = [child.restart_at_s - now_s for child in children if child.process is None]
             self._sleep(max(0.01, min([_WATCH_S, *waits_s])))
 

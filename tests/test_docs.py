@@ -1,0 +1,180 @@
+"""What README.md tells people to do works: every block is run as it stands, against a gateway of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.control.process import DEMO_KEY
+from tests.conftest import StartGateway
+from tests.running import Gateway
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = [
+    (kind, text) for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+]
+NO_PROVIDERS = {"OPENAI_API_KEY": "", "MISTRAL_API_KEY": "", "GROQ_API_KEY": ""}
+"""As on a machine without keys: the simulated provider answers."""
+
+
+def blocks(kind: str) -> list[str]:
+    return [text for found, text in BLOCKS if found == kind]
+
+
+@pytest.fixture
+async def example(serve: StartGateway) -> Gateway:
+    """`make run` as in the README: the example policies, with the lines to paste."""
+    return await serve("", "--policies", str(ROOT / "policies"), "--banner", environ=NO_PROVIDERS)
+
+
+class Shell:
+    """Runs what the README says, one shell for all, in a folder with a copy of the example policies."""
+
+    def __init__(self, folder: Path, gateway: Gateway) -> None:
+        shutil.copytree(ROOT / "policies", folder / "policies")
+        self._folder = folder
+        self._ports = {
+            "127.0.0.1:8080": gateway.url.removeprefix("http://").removesuffix("/v1"),
+            "127.0.0.1:9464": gateway.admin.removeprefix("http://"),
+        }
+        bin_folder = folder / "bin"
+        bin_folder.mkdir()
+        for name, module in (("headgate", " -m gateway.cli.main"), ("python", "")):
+            script = bin_folder / name
+            script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{module} "$@"\n')
+            script.chmod(0o755)
+        self._environ = {
+            **os.environ,
+            **NO_PROVIDERS,
+            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    async def run(self, script: str) -> str:
+        """Its stdout; any failing line fails the test, an HTTP error too."""
+        for written, real in self._ports.items():
+            script = script.replace(written, real)
+        script = script.replace("curl -s ", "curl -s --fail ")
+        process = await asyncio.create_subprocess_exec(
+            "sh",
+            "-euc",
+            script,
+            cwd=self._folder,
+            env=self._environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, errors = await process.communicate()
+        assert process.returncode == 0, f"{script}\n{out.decode()}\n{errors.decode()}"
+        return out.decode()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, example: Gateway, system_tool: Callable[[str], str]) -> Shell:
+    system_tool("curl")
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    return Shell(folder, example)
+
+
+async def test_every_shell_block_of_the_readme_runs(shell: Shell) -> None:
+    said = [await shell.run(block) for block in blocks("sh")]
+    assert len(said) >= 6
+    everything = "\n".join(said)
+    for expected in (
+        '"object":"chat.completion"',
+        "sha256",
+        "policy ",
+        '"hash"',
+        "headgate_",
+        '"ready"',
+        "--seed",
+    ):
+        assert expected in everything
+
+
+async def test_python_of_the_readme_streams_an_answer(shell: Shell) -> None:
+    exports = [block for block in blocks("sh") if "export OPENAI_BASE_URL" in block]
+    (program,) = blocks("python")
+    assert len(exports) == 1
+    said = await shell.run(f"{exports[0]}\npython - <<'END'\n{program}\nEND")
+    assert len(said.split()) > 10
+
+
+async def test_lines_that_serve_prints_work_as_pasted(shell: Shell, example: Gateway) -> None:
+    said = example.said()
+    (curl,) = re.findall(r"^curl .*$", said, re.MULTILINE)
+    (pair,) = re.findall(r"^OPENAI_BASE_URL=\S+ OPENAI_API_KEY=\S+$", said, re.MULTILINE)
+    assert json.loads(await shell.run(curl))["object"] == "chat.completion"
+    program = "import openai; print(*(model.id for model in openai.OpenAI().models.list()))"
+    assert "gpt-4o-mini" in (await shell.run(f"{pair} python -c {shlex.quote(program)}")).split()
+
+
+async def test_policy_of_the_readme_is_accepted(shell: Shell, tmp_path: Path) -> None:
+    (policy,) = blocks("yaml")
+    folder = tmp_path / "reader" / "own"
+    folder.mkdir()
+    assert policy.count("…") == 1
+    (folder / "policy.yaml").write_text(policy.replace("…", hashlib.sha256(b"a key").hexdigest()))
+    assert "2 targets" in await shell.run("OPENAI_API_KEY=sk-not-used headgate check own")
+
+
+async def test_metrics_that_the_readme_names_exist(example: Gateway) -> None:
+    named = set(re.findall(r"`(headgate_\w+)`", README))
+    families = {name.removesuffix("_count").removesuffix("_bucket") for name, _ in await example.metrics()}
+    assert len(named) >= 4
+    assert named <= families | {"headgate_cost_usd_total"}
+
+
+def test_readme_tells_the_public_key_of_the_example_policies() -> None:
+    assert set(re.findall(r"hg-[\w-]+", README)) == {DEMO_KEY}
+    keys = (ROOT / "policies" / "03-teams.yaml").read_text()
+    assert DEMO_KEY in keys and hashlib.sha256(DEMO_KEY.encode()).hexdigest() in keys
+
+
+def image_settings() -> dict[str, str]:
+    served = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    return dict(re.findall(r"(HEADGATE_\w+)=(\S+)", served))
+
+
+async def test_image_serves_as_the_readme_starts_it_and_its_health_check_sees_that(
+    serve: StartGateway, shell: Shell
+) -> None:
+    run = next(block for block in blocks("") if "docker run" in block)
+    given = dict(re.findall(r"-e (HEADGATE_\w+)=(\S+)", run))
+    anywhere = {name: re.sub(r":\d+$", ":0", where) for name, where in image_settings().items()}
+    gateway = await serve(
+        "",
+        *("--policies", str(ROOT / "policies")),
+        *("--listen", anywhere["HEADGATE_LISTEN"], "--admin", anywhere["HEADGATE_ADMIN"]),
+        environ={**NO_PROVIDERS, **given},
+    )
+    check = re.search(
+        r'HEALTHCHECK.* CMD \["python", "-c", "(.*?)"\]', (ROOT / "Dockerfile").read_text(), re.DOTALL
+    )
+    assert check is not None
+    program = shlex.quote(check[1].replace("\\\n", ""))
+    port = gateway.admin.rpartition(":")[2]
+    await shell.run(f"HEADGATE_ADMIN=0.0.0.0:{port} python -c {program}")
+    with pytest.raises(AssertionError, match="refused"):
+        await shell.run(f"HEADGATE_ADMIN=0.0.0.0:1 python -c {program}")
+
+
+async def test_open_admin_port_without_a_key_is_refused_at_every_start(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, "", environ={**NO_PROVIDERS, "HEADGATE_ADMIN_KEY": ""})
+    for _ in range(2):
+        gateway.start("--policies", str(ROOT / "policies"), "--admin", "0.0.0.0:0")
+        assert gateway.process is not None
+        assert await asyncio.to_thread(gateway.process.wait, 20) == 2
+    assert gateway.said().count("set HEADGATE_ADMIN_KEY") == 2
