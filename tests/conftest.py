@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 
 from gateway.simulator.server import Simulator, start
 from gateway.simulator.settings import Settings
@@ -19,6 +21,11 @@ StartGateway = Callable[..., Awaitable[Gateway]]
 
 NO_SKIP = os.environ.get("HEADGATE_NO_SKIP") == "1"
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the workers run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trustme
@@ -27,10 +28,9 @@ class Heard(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.made += 1
-        self.transport = transport
-        transport.write(b"hello")
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(b"hello")
 
     def data_received(self, data: bytes) -> None:
         if not self.got.done():

@@ -108,11 +108,12 @@ def write_body(call: Call, model: str, *, asks_usage: bool = True) -> bytes:
     `stream_options`)."""
     fields = call.fields
     fields["model"] = model
-    if call.stream and not call.wants_usage:
+    if call.stream:
+        options = fields.get("stream_options")
         if not asks_usage:
-            fields.pop("stream_options", None)
-        else:
-            options = fields.get("stream_options")
+            # A copy: the call's next target may want them.
+            fields = {name: value for name, value in fields.items() if name != "stream_options"}
+        elif not call.wants_usage:
             fields["stream_options"] = (
                 {**options, "include_usage": True} if options else {"include_usage": True}
             )
