@@ -74,7 +74,8 @@ class Match:
         if self.tag is not None and self.tag.isdisjoint(facts.tags):
             return "tag"
         for name, values in self.metadata:
-            if facts.metadata.get(name) not in values:
+            value = facts.metadata.get(name)
+            if type(value) is not str or value not in values:
                 return f"metadata.{name}"
         return ""
 

@@ -153,6 +153,9 @@ def read_usage(answer: Mapping[str, Any]) -> Usage | None:
         if type(count) is not int or not 0 <= count <= MAX_TOKENS:
             return None
     total_input, total_output, total, cached, written, audio_in, reasoning, audio_out = counts
+    if not (total_input or total_output or "prompt_tokens" in table or "completion_tokens" in table):
+        # A table in other words than these is not a usage of zero, which would cost nothing.
+        return None
     if reasoning and total == total_input + total_output + reasoning:
         total_output += reasoning
     if cached or written or audio_in or reasoning or audio_out:
@@ -226,13 +229,14 @@ def read_error_object(failure: object, status: int) -> ProviderError:
     table: dict[str, Any] = failure if type(failure) is dict else {"message": str(failure)}
     message, kind, code, param = (table.get(name) for name in ("message", "type", "code", "param"))
     message = message[:4096] if isinstance(message, str) else ""
+    kind = kind if isinstance(kind, str) else None
     code = code if isinstance(code, (str, int)) else None
     quota = code in _QUOTA_CODES or kind in _QUOTA_CODES
     return ProviderError(
         status=status,
         reason=_reason(status, code, message, quota=quota),
         message=message,
-        type=kind if isinstance(kind, str) else None,
+        type=kind,
         code=code,
         param=param if isinstance(param, str) else None,
         quota=quota,
