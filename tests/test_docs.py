@@ -185,7 +185,17 @@ async def test_image_serves_as_the_readme_starts_it_and_its_health_check_sees_th
 async def test_open_admin_port_without_a_key_is_refused_at_every_start(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, "", environ={**NO_PROVIDERS, "HEADGATE_ADMIN_KEY": ""})
     for _ in range(2):
-        gateway.start("--policies", str(ROOT / "policies"), "--admin", "0.0.0.0:0")
-        assert gateway.process is not None
-        assert await asyncio.to_thread(gateway.process.wait, 20) == 2
+        assert await exit_code(gateway, "--policies", str(ROOT / "policies"), "--admin", "0.0.0.0:0") == 2
     assert gateway.said().count("set HEADGATE_ADMIN_KEY") == 2
+
+
+async def exit_code(gateway: Gateway, *flags: str) -> int:
+    """Of a gateway that ends by itself."""
+    gateway.start(*flags)
+    process = gateway.process
+    assert process is not None
+    try:
+        await eventually(lambda: process.poll() is not None, says=gateway.said)
+    finally:
+        process.kill()
+    return process.wait()

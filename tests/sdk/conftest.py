@@ -1,7 +1,43 @@
-"""The lines of `tests/line`, for the clients that people use."""
+"""The lines of `tests/line`, and the official client as people use it: sync and async."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
 from tests.line.conftest import catalogue, relay, start
+from tests.relaying import Relay
+from tests.running import KEY
+from tests.sdk.asking import AsyncSdk, Sdk, SyncSdk
 
 __all__ = ["catalogue", "relay", "start"]
+
+MakeSdk = Callable[..., Sdk]
+
+
+@pytest.fixture(params=[AsyncSdk, SyncSdk], ids=["async", "sync"])
+def kind(request: pytest.FixtureRequest) -> type[AsyncSdk] | type[SyncSdk]:
+    """The test runs with each."""
+    found: type[AsyncSdk] | type[SyncSdk] = request.param
+    return found
+
+
+@pytest.fixture
+async def make(kind: type[AsyncSdk] | type[SyncSdk]) -> AsyncIterator[MakeSdk]:
+    """`make(url, key, max_retries=0)`, `make(root, azure=True)`: a client, closed afterwards."""
+    async with AsyncExitStack() as stack:
+
+        def make_one(url: str, key: str = KEY, *, max_retries: int = 0, azure: bool = False) -> Sdk:
+            made = kind.azure(url, key) if azure else kind.plain(url, key, max_retries=max_retries)
+            stack.push_async_callback(made.close)
+            return made
+
+        yield make_one
+
+
+@pytest.fixture
+async def sdk(make: MakeSdk, relay: Relay) -> Sdk:
+    """A client of `relay`."""
+    return make(relay.url)

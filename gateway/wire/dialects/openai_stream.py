@@ -14,7 +14,7 @@ from gateway.wire.sse import Scanner, data_of, events
 
 _HAS_USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]').search
 """Finds usage that is not null."""
-_LAST_EVENTS = 8 * 1024
+_LAST_EVENTS = 4 * 1024
 """The end of a block of events, in which an error or usage may stand."""
 
 
@@ -50,6 +50,7 @@ class AnswerStream:
     """
 
     __slots__ = (
+        "_before",
         "_blocks",
         "_content_size",
         "_event_size",
@@ -71,7 +72,7 @@ class AnswerStream:
         self._blocks = 0
         self._event_size = 0
         self._content_size = 0
-        self._last = b""
+        self._before = self._last = b""
         self.committed = False
         """True once content or the end was seen: the commit point."""
         self.done = False
@@ -109,12 +110,12 @@ class AnswerStream:
         if out:
             self._blocks += 1
             self.bytes_passed += len(out)
-            self._last = out
+            self._before, self._last = self._last, out
         return out
 
     def _look(self, block: bytes) -> bytes:
         """What of a block of whole events goes on: the block itself, if it is all."""
-        start = self._news(block, 0) if self.committed and not self.done else 0
+        start = self._news(block, 0) if self.committed and not self.done and self.error is None else 0
         kept: list[bytes] = []
         size = len(block)
         at = passed = start
@@ -124,7 +125,9 @@ class AnswerStream:
             if not self._goes_on(data_of(block[at:end])):
                 kept.append(block[passed:at])
                 passed = end
-            at = end if committed or not self.committed else self._news(block, end)
+            at = self._news(block, end) if self.committed and not (committed or self.done) else end
+        if self.done and self.usage is None:
+            self._usage_of_last(block)
         if passed == start and not kept:
             return block
         return b"".join((block[:start], *kept, block[passed:]))
@@ -159,8 +162,6 @@ class AnswerStream:
             return False
         if data == b"[DONE]":
             self.done = self.committed = True
-            if self.usage is None:
-                self._usage_of_last()
             return True
         if self.committed and b'"error"' not in data and not _HAS_USAGE(data):
             return True
@@ -180,23 +181,27 @@ class AnswerStream:
             self._event_size = size + len("data: \n\n")
             self._content_size = len(_text_of(chunk))
         usage = read_usage(chunk)
-        if usage is None:
+        if usage is not None:
+            usage.service_tier = usage.service_tier or self.service_tier
+            self.usage = usage
+        elif type(chunk.get("usage")) is not dict:
             return True
-        usage.service_tier = usage.service_tier or self.service_tier
-        self.usage = usage
         return not self._strips_usage or bool(chunk.get("choices"))
 
-    def _usage_of_last(self) -> None:
-        """Usage written with blanks that the search does not know: read from the last events that passed."""
-        for _, data in events(self._last[-4096:]):
+    def _usage_of_last(self, block: bytes) -> None:
+        """Usage written with blanks that the search does not know: read from the last events."""
+        for _, data in events((self._last + block)[-4 * _LAST_EVENTS :]):
+            if data == b"[DONE]":
+                return
             if b'"usage"' in data and (chunk := try_object(data)) is not None:
                 self.usage = read_usage(chunk) or self.usage
 
     def _has_finished(self) -> bool:
-        for _, data in events(self._last[-4096:]):
-            chunk = try_object(data)
-            if chunk is not None and any(
-                type(choice) is dict and choice.get("finish_reason") for choice in chunk.get("choices") or ()
+        # Two blocks: after the reason a block with the usage may have gone on.
+        for _, data in events((self._before + self._last)[-_LAST_EVENTS:]):
+            choices = (try_object(data) or {}).get("choices")
+            if type(choices) is list and any(
+                type(choice) is dict and choice.get("finish_reason") for choice in choices
             ):
                 return True
         return False

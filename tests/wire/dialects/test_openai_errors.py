@@ -22,6 +22,7 @@ from gateway.wire.dialects.openai_chat import (
 )
 from gateway.wire.sse import data_of
 
+NO_WORDS = ("", None, None, None)
 TOO_LONG = "This model's maximum context length is 8192 tokens."
 
 
@@ -51,12 +52,12 @@ SHAPES: list[tuple[bytes, tuple[str, str | None, str | int | None, str | None]]]
     (as_json({"detail": "Unauthorized"}), ("Unauthorized", None, None, None)),
     (as_json({"detail": [{"loc": ["n"]}]}), ('[{"loc":["n"]}]', None, None, None)),  # FastAPI
     (as_json({"error": None, "message": "Bad."}), ("Bad.", None, None, None)),
-    (as_json({"error": {"message": ["no text"], "type": 7, "code": {"a": 1}, "param": []}}), ("",) + (None,) * 3),
-    (as_json({"error": {"type": ["x"]}}), ("",) + (None,) * 3),
-    (as_json({}), ("",) + (None,) * 3),
-    (as_json(["error"]), ("",) + (None,) * 3),
-    (b"<html>Bad gateway</html>", ("",) + (None,) * 3),
-    (b"", ("",) + (None,) * 3),
+    (as_json({"error": {"message": ["no text"], "type": 7, "code": {"a": 1}, "param": []}}), NO_WORDS),
+    (as_json({"error": {"type": ["x"]}}), NO_WORDS),
+    (as_json({}), NO_WORDS),
+    (as_json(["error"]), NO_WORDS),
+    (b"<html>Bad gateway</html>", NO_WORDS),
+    (b"", NO_WORDS),
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -226,3 +227,163 @@ def test_nothing_goes_on_after_done(after: list[bytes], together: bool) -> None:
     assert result.out == content("Hi") + DONE
     assert result.stream.overrun
     assert result.stream.error is None
+
+
+@pytest.mark.parametrize("strips", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("after", [[], [usage()], [PING]])
+def test_provider_without_done_gets_one_after_its_finish_reason(
+    after: list[bytes], together: bool, strips: bool
+) -> None:
+    blocks = [ROLE, content("Hi"), finish(), *after]
+    result = passed([b"".join(blocks)] if together else blocks, strips=strips)
+    goes_on = [block for block in blocks if not (strips and block == usage())]
+    assert result.out == b"".join(goes_on) + DONE
+    assert result.stream.done
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [],
+        [ROLE],
+        [ROLE, content("Hi")],
+        [content("Hi", usage=USAGE)],
+        [finish(), failure()],
+        [event({"choices": 5})],
+        [event({"choices": ["stop"]}), PING],
+    ],
+)
+def test_stream_that_broke_off_gets_no_false_done(blocks: list[bytes]) -> None:
+    result = passed(blocks)
+    assert not result.stream.done
+    assert b"[DONE]" not in result.out
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_last_event_without_its_blank_line_is_completed(missing: int) -> None:
+    done = passed([content("Hi"), DONE[:-missing]])
+    assert (done.out, done.stream.done) == (content("Hi") + DONE, True)
+    cut = passed([content("Hi"), finish()[:-missing]])
+    assert (cut.out, cut.stream.done) == (content("Hi") + finish() + DONE, True)
+
+
+def test_done_is_given_once() -> None:
+    stream = AnswerStream(strips_usage=True)
+    assert stream.feed(finish() + DONE).count(DONE) == 1
+    assert stream.finish() == b""
+
+
+@pytest.mark.parametrize("block", [b"data: \xff\n\n", b"data: " + b"x" * (1 << 20) + b"\n\n"])
+def test_bytes_that_are_no_event_stream_are_refused(block: bytes) -> None:
+    stream = AnswerStream(strips_usage=True)
+    stream.feed(content("Hi"))
+    with pytest.raises(BadStream):
+        stream.feed(block)
+
+
+def test_stream_cut_before_any_content_is_estimated_at_its_input() -> None:
+    assert passed([ROLE, FILTERS]).stream.estimate(41) == Usage(11, estimated=True)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("text", "events", "tokens"), [("Hi", 10, 10), ("four", 10, 10), ("twelve bytes", 10, 30), ("Hi", 1, 1)]
+)
+def test_cut_stream_is_estimated_by_the_events_that_passed(
+    text: str, events: int, tokens: int, together: bool
+) -> None:
+    blocks = [content(text)] * events
+    stream = passed([b"".join(blocks)] if together else blocks).stream
+    assert stream.estimate(4) == Usage(1, output=tokens, estimated=True)
+
+
+def test_estimate_of_a_stream_without_text_counts_its_events() -> None:
+    blocks = [event({"choices": [{"delta": {"tool_calls": [{"index": 0}]}}]})] * 6
+    assert passed(blocks).stream.estimate(0).total_output == 6
+    assert passed([event({"choices": [{"text": "eight by"}]})] * 3).stream.estimate(0).total_output == 6
+
+
+# Against a reader that has all the time in the world: every event parsed, one by one.
+
+TEXTS = st.sampled_from(
+    ["Hi", "é€", "[DONE]", '"error"', '"usage":{', '"usage": {"prompt_tokens": 1}', "a\n\nb", "data: x"]
+)
+EVENTS = st.one_of(
+    TEXTS.map(content),
+    st.sampled_from(
+        [
+            ROLE,
+            FILTERS,
+            PING,
+            finish(),
+            usage(),
+            usage({"prompt_tokens": 1, "completion_tokens": 0}, compact=False),
+            content("x", usage=USAGE),
+            failure(),
+            failure(code=429),
+            DONE,
+            b"data: not json\n\n",
+            b"id: 1\ndata: " + content("two")[6:-2] + b"\ndata: \n\n",
+        ]
+    ),
+)
+
+
+@dataclass
+class Outcome:
+    """What a stream came to."""
+
+    out: bytes = b""
+    committed: bool = False
+    done: bool = False
+    overrun: bool = False
+    usage: Usage | None = None
+    status: int | None = None
+
+
+def read_slowly(events: list[bytes], *, strips: bool) -> Outcome:
+    end = Outcome()
+    for raw in events:
+        if end.done or end.status is not None:
+            end.overrun = True
+            continue
+        data = b"\n".join(line[6:] for line in raw.split(b"\n") if line.startswith(b"data: "))
+        if data == b"[DONE]":
+            end.done = end.committed = True
+        chunk = json.loads(data) if data.startswith(b"{") else {}
+        if "error" in chunk:
+            end.status = chunk["error"].get("code", 500)
+            continue
+        end.committed = end.committed or has_content(chunk)
+        if table := chunk.get("usage"):
+            end.usage = Usage(table["prompt_tokens"], output=table["completion_tokens"])
+        if not (table and strips and not chunk["choices"]):
+            end.out += raw
+    return end
+
+
+@given(
+    events=st.lists(EVENTS, max_size=12),
+    line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    cuts=st.lists(st.integers(0, 1500), max_size=12),
+    strips=st.booleans(),
+)
+@example([DONE, content("Hi")], b"\n", [], True)
+@example([content("é"), usage(), DONE, PING], b"\r\n", list(range(400)), True)
+@example([content("Hi"), failure(), usage(), DONE], b"\n", list(range(400)), False)
+def test_any_split_of_a_stream_comes_to_the_same(
+    events: list[bytes], line_end: bytes, cuts: list[int], strips: bool
+) -> None:
+    whole = b"".join(events).replace(b"\n", line_end)
+    places = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
+    stream = AnswerStream(strips_usage=strips)
+    out = b"".join(stream.feed(whole[a:b]) for a, b in pairwise(places) if a < b)
+    assert read_slowly(events, strips=strips) == Outcome(
+        out,
+        stream.committed,
+        stream.done,
+        stream.overrun,
+        stream.usage,
+        None if stream.error is None else stream.error.status,
+    )
