@@ -73,7 +73,7 @@ MATCHES = st.fixed_dictionaries(
         "metadata": st.sampled_from([{"tier": "gold"}, {"tier": ["gold", "7"]}]),
     },
 ).filter(bool)
-TARGETS = st.lists(
+TARGETS: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.fixed_dictionaries(
         {"provider": st.sampled_from(PROVIDERS), "model": st.sampled_from(["x", "y"])},
         optional={"match": MATCHES, "weight": st.integers(0, 3)},
@@ -82,17 +82,16 @@ TARGETS = st.lists(
     max_size=5,
     unique_by=lambda target: (target["provider"], target["model"]),
 )
-MODELS = st.dictionaries(
-    st.sampled_from(NAMES),
-    st.fixed_dictionaries(
-        {"strategy": st.sampled_from(["priority", "weighted", "round_robin"]), "targets": TARGETS}
-    ).filter(
-        lambda model: (
-            model["strategy"] != "weighted" or any(target.get("weight", 1) for target in model["targets"])
-        )
-    ),
-    min_size=1,
+MODEL: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"strategy": st.sampled_from(["priority", "weighted", "round_robin"]), "targets": TARGETS}
 )
+
+
+def has_weight(model: dict[str, Any]) -> bool:
+    return model["strategy"] != "weighted" or any(target.get("weight", 1) for target in model["targets"])
+
+
+MODELS = st.dictionaries(st.sampled_from(NAMES), MODEL.filter(has_weight), min_size=1)
 
 
 @st.composite

@@ -97,7 +97,7 @@ async def test_tools_are_called_and_their_results_sent_back(model: ChatOpenAI, s
     asked = HumanMessage("please check_weather")
     answer = await bound.ainvoke([asked])
     (call,) = answer.tool_calls
-    assert (call["name"], call["args"].keys()) == ("check_weather", {"city"})
+    assert (call["name"], list(call["args"])) == ("check_weather", ["city"])
     assert answer.response_metadata["finish_reason"] == "tool_calls"
     (declared,) = simulator.requests[-1].body["tools"]
     assert declared["function"]["description"] == "How the weather is."
@@ -119,7 +119,7 @@ async def test_structured_output(model: ChatOpenAI, method: Any) -> None:
 
 
 async def test_batch_keeps_the_order(model: ChatOpenAI) -> None:
-    questions = [f"Tell me about river {number}." for number in range(8)]
+    questions: list[Any] = [f"Tell me about river {number}." for number in range(8)]
     alone = [(await model.ainvoke(question)).content for question in questions]
     assert [message.content for message in await model.abatch(questions)] == alone
     assert len(set(alone)) == 8

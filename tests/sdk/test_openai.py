@@ -177,6 +177,15 @@ async def test_embeddings_packed_and_as_numbers(sdk: Sdk, simulator: Simulator) 
     assert [entry.endpoint for entry in simulator.bill.entries] == ["embeddings"] * 3
 
 
+@pytest.mark.parametrize("given", ["one", [1, 2, 3], [[1, 2], [3]]])
+async def test_embeddings_of_text_and_of_tokens(sdk: Sdk, simulator: Simulator, given: Any) -> None:
+    answer = await sdk.call(
+        lambda client: client.embeddings.create(model="text-embedding-3-small", input=given)
+    )
+    assert simulator.requests[-1].body["input"] == given
+    assert [one.index for one in answer.data] == ([0, 1] if given == [[1, 2], [3]] else [0])
+
+
 async def test_legacy_completions_plain_and_streamed(sdk: Sdk, simulator: Simulator) -> None:
     asked = {"model": "gpt-3.5-turbo-instruct", "prompt": "Once", "echo": True}
     plain = await sdk.call(lambda client: client.completions.create(**asked))
