@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.http.caller import CallerServer
+from gateway.http.server import CallerServer
 from gateway.line.worker import Line
 from gateway.link.target_table import TargetTable
 from gateway.policy.compile import compile_policy

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
 
@@ -26,8 +26,10 @@ from gateway.errors import (
 )
 from gateway.http.head import Head, Headers, SeenHead, see
 from gateway.http.message import Request
-from gateway.http.outbox import Outbox
-from gateway.http.wheel import Deadline, Wheel
+from gateway.http.wheel import Deadline
+
+if TYPE_CHECKING:
+    from gateway.http.server import CallerServer
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_AHEAD_BYTES = 64 * 1024
@@ -51,77 +53,6 @@ class Exchange(Protocol):
     def deadline_passed(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
-
-
-class Handler(Protocol):
-    """What the line offers to connections."""
-
-    def begin(self, caller: CallerConnection, request: Request) -> None:
-        """Starts a call whose head has come. It sets `caller.exchange` before it waits for anything."""
-
-    def refusal(self, kind: Kind) -> bytes:
-        """A whole answer, head and body, with `connection: close`."""
-
-
-class CallerServer:
-    """What all connections of one worker share."""
-
-    __slots__ = (
-        "_empty",
-        "connections",
-        "draining",
-        "handler",
-        "held_bytes",
-        "max_body_bytes",
-        "max_connections",
-        "max_held_bytes",
-        "max_requests",
-        "outbox",
-        "wheel",
-    )
-
-    def __init__(
-        self,
-        handler: Handler,
-        wheel: Wheel,
-        *,
-        max_body_bytes: int = 32 << 20,
-        max_held_bytes: int = 256 << 20,
-        max_connections: int = 16_384,
-        max_requests: int = 0,
-    ) -> None:
-        self.handler = handler
-        self.wheel = wheel
-        self.max_body_bytes = max_body_bytes
-        self.max_held_bytes = max_held_bytes
-        self.max_connections = max_connections
-        self.max_requests = max_requests
-        """Requests per connection before it is closed politely (0: no cap): few long-lived connections
-        share badly over SO_REUSEPORT."""
-        self.connections: set[CallerConnection] = set()
-        self.held_bytes = 0
-        self.draining = False
-        self._empty = asyncio.Event()
-        self.outbox = Outbox()
-
-    def __call__(self) -> CallerConnection:
-        return CallerConnection(self)
-
-    def drain(self) -> None:
-        """No new requests on old connections: idle ones close, busy ones after their answer."""
-        self.draining = True
-        for connection in list(self.connections):
-            connection.close_if_idle()
-        self.left()
-
-    def left(self) -> None:
-        """A connection has ended: the last one, perhaps."""
-        if self.draining and not self.connections:
-            self._empty.set()
-
-    async def drained(self) -> None:
-        """Waits, after `drain`, until no connection is left."""
-        await self._empty.wait()
 
 
 class CallerConnection(asyncio.Protocol):

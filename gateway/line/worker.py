@@ -15,8 +15,9 @@ from typing import Any
 import uvloop
 
 from gateway.errors import GatewayError, Kind
-from gateway.http.caller import CallerConnection, CallerServer
+from gateway.http.caller import CallerConnection
 from gateway.http.message import Request, status_line
+from gateway.http.server import CallerServer
 from gateway.http.wheel import Wheel
 from gateway.line.exchange import Exchange
 from gateway.line.health import TargetHealth

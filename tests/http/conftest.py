@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.errors import Kind
-from gateway.http.caller import CallerConnection, CallerServer
+from gateway.http.caller import CallerConnection
 from gateway.http.message import Request, status_line
+from gateway.http.server import CallerServer
 from gateway.http.wheel import Wheel
 
 
