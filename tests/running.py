@@ -131,7 +131,7 @@ class Gateway:
         self.policy_file.write_text(policy)
 
         async def switched() -> bool:
-            hashes = {row["policy"] for row in await self.admin_json("/admin/workers")}
+            hashes = {row["policy"] for row in (await self.admin_json("/admin/workers"))["workers"]}
             return len(hashes) == 1 and before not in hashes
 
         await eventually(switched, says=self.said)
