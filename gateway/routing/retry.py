@@ -42,7 +42,7 @@ class RetryBudget:
         if now_s >= self._ends_s:
             self._turn(now_s)
         calls = self._calls + self._calls_before
-        if self._retries + self._retries_before >= max(FLOOR, share * calls):
+        if self._retries + self._retries_before + 1 > max(FLOOR, share * calls):
             return False
         self._retries += 1
         return True
