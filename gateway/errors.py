@@ -70,6 +70,10 @@ KEY_EXPIRED = Kind(
 )
 BAD_JSON = Kind("caller_bad_json", 400, _BAD, None, "The body is not valid JSON in UTF-8.")
 BAD_REQUEST = Kind("caller_bad_request", 400, _BAD, None, "The request is not valid.")
+WRONG_TYPE = Kind("caller_wrong_type", 400, _BAD, "invalid_type", "A field has the wrong type.")
+BELOW_MINIMUM = Kind(
+    "caller_below_minimum", 400, _BAD, "integer_below_min_value", "A field is below its minimum."
+)
 BAD_HTTP = Kind("caller_bad_http", 400, _BAD, None, "The request is not valid HTTP/1.1.")
 NOT_FOUND = Kind("caller_unknown_path", 404, _BAD, "unknown_url", "There is nothing at this path.")
 BAD_METHOD = Kind(

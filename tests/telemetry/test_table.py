@@ -10,7 +10,10 @@ import pytest
 from gateway.telemetry import table
 from gateway.telemetry.table import ALL, BY_NAME, Metric
 
-GEN_AI = "gen_ai_operation_name gen_ai_provider_name gen_ai_original_model gen_ai_request_model gen_ai_response_model"
+GEN_AI = " ".join(
+    f"gen_ai_{label}"
+    for label in ("operation_name", "provider_name", "original_model", "request_model", "response_model")
+)
 LABELS = {
     "headgate_requests_total": "team key model target outcome error_type",
     "headgate_attempts_total": "model target outcome",
@@ -68,7 +71,7 @@ def test_metric_is_what_its_name_says(metric: Metric) -> None:
 def test_buckets_rise_and_have_no_infinity(metric: Metric) -> None:
     assert metric.buckets
     assert all(low < high for low, high in pairwise(metric.buckets))
-    assert 0 < metric.buckets[0]
+    assert metric.buckets[0] > 0
     assert metric.buckets[-1] < float("inf")
 
 
@@ -89,9 +92,9 @@ def test_gen_ai_buckets_are_those_of_the_conventions() -> None:
     durations = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
     assert table.GEN_AI_OPERATION_DURATION.buckets == durations
     assert table.GEN_AI_REQUEST_DURATION.buckets == durations
-    assert table.GEN_AI_TIME_TO_FIRST_TOKEN.buckets == (
+    # The conventions end at 10 s, which a long prompt takes; the rest is ours.
+    assert table.GEN_AI_TIME_TO_FIRST_TOKEN.buckets[:16] == (
         0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-        15.0, 20.0, 30.0, 60.0,
     )  # fmt: skip
     assert table.GEN_AI_TIME_PER_OUTPUT_TOKEN.buckets == (
         0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.errors import BAD_REQUEST, GatewayError, Kind, ProviderError
+from gateway.errors import BAD_REQUEST, BELOW_MINIMUM, WRONG_TYPE, GatewayError, Kind, ProviderError
 from gateway.usage import Usage, split_usage
 from gateway.wire.json import dumps, read_object, try_object
 
@@ -66,8 +66,8 @@ class Call:
         return found if isinstance(found, dict) else {}
 
 
-def _bad(field: str, must: str) -> GatewayError:
-    return GatewayError(BAD_REQUEST, f"'{field}' must be {must}.", param=field)
+def _bad(field: str, must: str, kind: Kind = WRONG_TYPE) -> GatewayError:
+    return GatewayError(kind, f"'{field}' must be {must}.", param=field)
 
 
 def read_call(endpoint: str, body: bytes, model: str | None = None) -> Call:
@@ -78,7 +78,7 @@ def read_call(endpoint: str, body: bytes, model: str | None = None) -> Call:
     fields = read_object(body)
     named = fields.get("model") if model is None else model
     if type(named) is not str or not named:
-        raise _bad("model", "a string with a model's name")
+        raise _bad("model", "a string with a model's name", BAD_REQUEST if not named else WRONG_TYPE)
     stream = fields.get("stream")
     if stream is None:
         stream = False
@@ -87,7 +87,8 @@ def read_call(endpoint: str, body: bytes, model: str | None = None) -> Call:
     for cap in _CAPS:
         value = fields.get(cap)
         if value is not None and (type(value) is not int or value < 0):
-            raise _bad(cap, "a whole number, not negative")
+            kind = BELOW_MINIMUM if type(value) is int else WRONG_TYPE
+            raise _bad(cap, "a whole number, not negative", kind)
     wants_usage = False
     if stream:
         options = fields.get("stream_options")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BAD_JSON, BAD_REQUEST, GatewayError, Kind
+from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, WRONG_TYPE, GatewayError, Kind
 from gateway.wire.dialects.openai_chat import ENDPOINTS, OPERATIONS, Call, read_call, write_body
 
 SECRET = "sk-do-not-repeat"
@@ -61,24 +61,24 @@ BAD: list[tuple[bytes, Kind, str | None]] = [
     (b"{}", BAD_REQUEST, "model"),
     (body_of(model=None), BAD_REQUEST, "model"),
     (body_of(model=""), BAD_REQUEST, "model"),
-    (body_of(model=1), BAD_REQUEST, "model"),
-    (body_of(model=["m"]), BAD_REQUEST, "model"),
-    (body_of(stream="true"), BAD_REQUEST, "stream"),
-    (body_of(stream=1), BAD_REQUEST, "stream"),
-    (body_of(stream=0), BAD_REQUEST, "stream"),
-    (body_of(stream=[]), BAD_REQUEST, "stream"),
-    (body_of(max_tokens=-1), BAD_REQUEST, "max_tokens"),
-    (body_of(max_tokens=1.0), BAD_REQUEST, "max_tokens"),
-    (body_of(max_tokens="5"), BAD_REQUEST, "max_tokens"),
-    (body_of(max_tokens=True), BAD_REQUEST, "max_tokens"),
-    (b'{"model": "m", "max_tokens": 1e2}', BAD_REQUEST, "max_tokens"),
-    (body_of(max_completion_tokens=-5), BAD_REQUEST, "max_completion_tokens"),
-    (body_of(max_completion_tokens={}), BAD_REQUEST, "max_completion_tokens"),
-    (body_of(n=-1), BAD_REQUEST, "n"),
-    (body_of(n=0.5), BAD_REQUEST, "n"),
-    (body_of(n=False), BAD_REQUEST, "n"),
-    (body_of(stream=True, stream_options=[]), BAD_REQUEST, "stream_options"),
-    (body_of(stream=True, stream_options="usage"), BAD_REQUEST, "stream_options"),
+    (body_of(model=1), WRONG_TYPE, "model"),
+    (body_of(model=["m"]), WRONG_TYPE, "model"),
+    (body_of(stream="true"), WRONG_TYPE, "stream"),
+    (body_of(stream=1), WRONG_TYPE, "stream"),
+    (body_of(stream=0), WRONG_TYPE, "stream"),
+    (body_of(stream=[]), WRONG_TYPE, "stream"),
+    (body_of(max_tokens=-1), BELOW_MINIMUM, "max_tokens"),
+    (body_of(max_tokens=1.0), WRONG_TYPE, "max_tokens"),
+    (body_of(max_tokens="5"), WRONG_TYPE, "max_tokens"),
+    (body_of(max_tokens=True), WRONG_TYPE, "max_tokens"),
+    (b'{"model": "m", "max_tokens": 1e2}', WRONG_TYPE, "max_tokens"),
+    (body_of(max_completion_tokens=-5), BELOW_MINIMUM, "max_completion_tokens"),
+    (body_of(max_completion_tokens={}), WRONG_TYPE, "max_completion_tokens"),
+    (body_of(n=-1), BELOW_MINIMUM, "n"),
+    (body_of(n=0.5), WRONG_TYPE, "n"),
+    (body_of(n=False), WRONG_TYPE, "n"),
+    (body_of(stream=True, stream_options=[]), WRONG_TYPE, "stream_options"),
+    (body_of(stream=True, stream_options="usage"), WRONG_TYPE, "stream_options"),
 ]
 
 
