@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.money import NANO_PER_USD, PICO_PER_NANO, line_nanousd, usd
@@ -31,6 +31,7 @@ def test_line_rounds_up_to_the_next_nano_dollar(tokens: int, pico: int, nano: in
     assert line_nanousd(tokens, pico) == nano
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**12), st.integers(0, 10**10))
 def test_line_is_the_exact_product_rounded_up(tokens: int, pico: int) -> None:
     assert line_nanousd(tokens, pico) == ceil(Fraction(tokens * pico, PICO_PER_NANO))
@@ -50,6 +51,7 @@ def test_dollars_are_written_with_all_nine_decimals(nano: int, text: bytes) -> N
     assert usd(nano) == text
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**30))
 def test_dollars_read_back_are_the_same_money(nano: int) -> None:
     assert Decimal(usd(nano).decode()).as_tuple().exponent == -9

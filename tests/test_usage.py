@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.usage import KINDS, Usage, split_usage
@@ -42,6 +42,7 @@ def test_part_never_takes_more_than_is_left_of_its_total(
     assert split_usage(100, 50, **parts).by_kind() == kinds
 
 
+@settings(deadline=None)
 @given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 def test_kinds_add_up_whatever_a_provider_says(
     total_input: int,

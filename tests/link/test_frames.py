@@ -6,7 +6,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.link.frames import (
@@ -24,6 +24,7 @@ from gateway.link.frames import (
 MESSAGES = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40)), max_size=6)
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.lists(st.integers(0, 300), max_size=10))
 @example([(HELLO, b""), (LOG, b"x" * 9), (SWITCH, b"\0" * 5)], list(range(30)))
 def test_any_split_gives_the_same_messages(messages: list[tuple[int, bytes]], cuts: list[int]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.match import Match
@@ -115,6 +115,7 @@ CALLS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(TABLES, CALLS)
 def test_match_is_the_and_of_its_fields(table: dict[str, Any], call: Call) -> None:
     match = Match.from_table(table)

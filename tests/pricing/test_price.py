@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import ceil
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.pricing.price import Price
@@ -97,6 +97,7 @@ COUNTS = st.one_of(st.integers(0, 5_000), st.integers(0, 10**12))
 PRICES = st.fixed_dictionaries(dict.fromkeys(KINDS, st.integers(0, 10**9)))
 
 
+@settings(deadline=None)
 @given(
     usage=st.builds(Usage, *[COUNTS] * 7),
     base=PRICES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.routing import health
@@ -51,6 +51,7 @@ def test_row_that_nobody_saw_is_up() -> None:
     assert health.state_of([Cell()], 0) == UP
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=FAILURES, max_size=8), st.integers(1, STREAK_MS // 8))
 def test_streak_is_counted_over_all_workers(workers: list[int], apart_ms: int) -> None:
     row = Row(3)
@@ -60,6 +61,7 @@ def test_streak_is_counted_over_all_workers(workers: list[int], apart_ms: int) -
     assert row.state((FAILURES - 1) * apart_ms) == EJECTED
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2), st.integers(0, 2))
 def test_success_anywhere_ends_the_streak(failing: int, succeeding: int) -> None:
     row = Row(3)
@@ -170,6 +172,7 @@ EVENTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(EVENTS, st.permutations(range(3)))
 def test_verdict_does_not_depend_on_which_worker_saw_it(
     events: list[tuple[str, int, int]], names: list[int]

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import FALLBACK_REASONS
@@ -37,6 +37,7 @@ def test_backoff_doubles_to_its_cap_with_full_jitter(retry: int, most_s: float) 
     assert (BASE_S, CAP_S) == (0.25, 8.0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.floats(0.0, 1.0, exclude_max=True))
 def test_backoff_is_never_negative_and_below_its_cap(retry: int, draw: float) -> None:
     assert 0.0 <= backoff_s(retry, draw) < min(CAP_S, BASE_S * 2**retry)
@@ -91,6 +92,7 @@ def test_calls_after_a_pause_start_a_new_account() -> None:
     assert granted(budget, START_S + 2 * WINDOW_S) == FLOOR
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.floats(0.0, 8.0), st.integers(1, 30)), max_size=60),
     st.sampled_from([0.0, SHARE, 0.5]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.spec import ModelSpec
@@ -33,6 +33,7 @@ DRAWS = st.floats(0.0, 1.0, exclude_max=True)
 ALMOST_ONE = 1.0 - 2.0**-53
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(STRATEGIES)), WEIGHTS, DRAWS, st.integers(0, 2**63))
 def test_no_strategy_loses_or_repeats_a_target(name: str, weights: list[int], draw: float, turn: int) -> None:
     targets = targets_of(*weights)
@@ -69,6 +70,7 @@ def test_lot_falls_by_weight_and_weight_0_is_the_last_resort(
     assert order(weighted(targets_of(*weights), draw, 0)) == ordered
 
 
+@settings(deadline=None)
 @given(WEIGHTS, DRAWS)
 @example([1, 0, 0], ALMOST_ONE)
 @example([10**6, 10**6, 0], ALMOST_ONE)
@@ -79,6 +81,7 @@ def test_target_of_weight_0_is_never_ahead_of_one_with_weight(weights: list[int]
     assert has_weight == sorted(has_weight, reverse=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any))
 def test_lots_over_the_whole_range_are_shares_by_weight(weights: list[int]) -> None:
     total = sum(weights)

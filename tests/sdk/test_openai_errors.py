@@ -106,15 +106,19 @@ async def test_path_that_is_not_served_is_not_found(sdk: Sdk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "param"),
-    [({"max_tokens": -1}, "max_tokens"), ({"n": "3"}, "n"), ({"model": ""}, "model")],
+    ("more", "param", "code"),
+    [
+        ({"max_tokens": -1}, "max_tokens", "integer_below_min_value"),
+        ({"n": "3"}, "n", "invalid_type"),
+        ({"model": ""}, "model", None),
+    ],
 )
 async def test_bad_request_names_its_param(
-    sdk: Sdk, simulator: Simulator, more: dict[str, Any], param: str
+    sdk: Sdk, simulator: Simulator, more: dict[str, Any], param: str, code: str | None
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await chat(sdk, **more)
-    assert fields_of(caught.value) == (_BAD, None, param)
+    assert fields_of(caught.value) == (_BAD, code, param)
     assert f"'{param}' must be" in caught.value.message
     assert not simulator.requests
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.telemetry import table
@@ -72,6 +72,7 @@ def test_value_falls_into_the_first_bucket_that_is_not_below_it(
     assert Read(path).histogram(table.OVERHEAD) == ({bound: 1}, int(value * 1e9))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 100.0), max_size=30))
 def test_buckets_count_every_value_once_and_the_sum_is_in_nanoseconds(
     tmp_path_factory: pytest.TempPathFactory, values: list[float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.usage import KINDS, Usage
@@ -223,6 +223,7 @@ NUMBERS = st.integers(0, 5_000)
 PARTS = ("cached_tokens", "cache_write_tokens", "audio_tokens")
 
 
+@settings(deadline=None)
 @given(NUMBERS, NUMBERS, st.fixed_dictionaries({}, optional=dict.fromkeys(PARTS, NUMBERS)), NUMBERS, NUMBERS)
 def test_kinds_add_up_to_the_providers_totals(
     prompt: int, completion: int, of_input: dict[str, int], reasoning: int, audio: int
@@ -257,6 +258,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(ANYTHING, ANYTHING, ANYTHING)
 def test_usage_of_any_answer_is_sound_or_not_read(usage: Any, groq: Any, tier: Any) -> None:
     found = read_usage({"usage": usage, "x_groq": groq, "service_tier": tier})

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, WRONG_TYPE, GatewayError, Kind
@@ -168,6 +168,7 @@ def test_last_of_duplicate_keys_wins_and_one_goes_upstream() -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8).filter(lambda name: name not in ACTED_ON), VALUES, max_size=6))
 def test_fields_we_do_not_know_survive(fields: dict[str, Any]) -> None:
     call = call_of(**fields)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ALL_KINDS, FALLBACK_REASONS, MODEL_UNKNOWN, UPSTREAM_LOST, GatewayError, Kind
@@ -184,6 +184,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.integers(400, 599), JSON | st.binary(max_size=20))
 def test_no_body_of_a_provider_breaks_the_reading_of_its_error(status: int, found: Any) -> None:
     error = read_error(status, {}, found if isinstance(found, bytes) else as_json(found))

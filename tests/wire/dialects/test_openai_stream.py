@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.usage import Usage
@@ -363,6 +363,7 @@ def read_slowly(events: list[bytes], *, strips: bool) -> Outcome:
     return end
 
 
+@settings(deadline=None)
 @given(
     events=st.lists(EVENTS, max_size=12),
     line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]),
