@@ -296,6 +296,7 @@ TAIL = '"choices": [{"message": {"content": "%s"}}], "usage": %s, "service_tier"
         (TAIL % ("hi", "{prompt}"), None),
         (TAIL % (r"{\"usage\": {}", "null"), None),
         ('"usage": null, "timings": {"prompt_n": 5}}', None),
+        ('"usage": {"prompt_tokens": 3, "prompt_tokens_details": {}', None),
         ('"usage"', None),
         ("data", None),
         ("", None),
