@@ -15,6 +15,7 @@ def test_kinds_name_the_fields_in_the_order_of_by_kind() -> None:
     usage = Usage(1, 2, 3, 4, 5, 6, 7)
     assert tuple(getattr(usage, kind) for kind in KINDS) == usage.by_kind() == (1, 2, 3, 4, 5, 6, 7)
     assert (usage.total_input, usage.total_output) == (1 + 2 + 3 + 4, 5 + 6 + 7)
+    assert Usage().by_kind() == (0,) * 7
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -166,6 +166,9 @@ class Supervisor:
 
     def _stop(self, code: int) -> int:
         """Workers first: they finish what is under way. Then control, which writes their last lines."""
+        # New callers are refused, and go elsewhere, as soon as the workers have closed their ends too.
+        for bound in self._sockets:
+            bound.close()
         deadline_s = time.monotonic() + STOP_S
         for children in (self.workers, [self.control]):
             for child in children:

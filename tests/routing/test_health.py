@@ -102,9 +102,9 @@ def test_ejected_row_is_on_trial_when_its_time_is_up() -> None:
     ]
 
 
-@pytest.mark.parametrize("at_ms", [500, EJECT_MS + 1])
+@pytest.mark.parametrize("at_ms", [0, 500, EJECT_MS + 1])
 def test_success_takes_the_row_back_and_wipes_the_slate(at_ms: int) -> None:
-    # At 500 ms it is still out: a call that was on its way when it was ejected has brought an answer.
+    # Before its time is up: a call that was on its way when it was ejected has brought an answer.
     row = Row(2)
     row.eject(0, 0)
     row.succeed(at_ms, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
+import httpx
 import pytest
 
 from tests.line.conftest import catalogue, relay, start
@@ -41,3 +42,11 @@ async def make(kind: type[AsyncSdk] | type[SyncSdk]) -> AsyncIterator[MakeSdk]:
 async def sdk(make: MakeSdk, relay: Relay) -> Sdk:
     """A client of `relay`."""
     return make(relay.url)
+
+
+@pytest.fixture
+async def https() -> AsyncIterator[tuple[httpx.Client, httpx.AsyncClient]]:
+    """Connections for a library that would else keep its own open for as long as the process runs."""
+    with httpx.Client() as sync:
+        async with httpx.AsyncClient() as asynchronous:
+            yield sync, asynchronous

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
+import httpx
 import openai
 import pydantic
 import pytest
@@ -20,6 +22,7 @@ from tests.relaying import Relay
 from tests.running import KEY, SECRET, policy_for
 
 QUESTION = "Tell me about rivers."
+MakeModel = Callable[..., ChatOpenAI]
 
 
 @tool
@@ -36,14 +39,24 @@ class River(pydantic.BaseModel):
 
 
 @pytest.fixture
-def model(relay: Relay) -> ChatOpenAI:
+def model_at(https: tuple[httpx.Client, httpx.AsyncClient]) -> MakeModel:
+    def made(url: str, key: str = KEY, **more: Any) -> ChatOpenAI:
+        return ChatOpenAI(
+            model="gpt-4o-mini",
+            base_url=url,
+            api_key=pydantic.SecretStr(key),
+            max_retries=0,
+            http_client=https[0],
+            http_async_client=https[1],
+            **more,
+        )
+
+    return made
+
+
+@pytest.fixture
+def model(model_at: MakeModel, relay: Relay) -> ChatOpenAI:
     return model_at(relay.url)
-
-
-def model_at(url: str, key: str = KEY, **more: Any) -> ChatOpenAI:
-    return ChatOpenAI(
-        model="gpt-4o-mini", base_url=url, api_key=pydantic.SecretStr(key), max_retries=0, **more
-    )
 
 
 async def test_invoke_sync_and_async(model: ChatOpenAI, simulator: Simulator) -> None:
@@ -64,7 +77,7 @@ async def test_invoke_sync_and_async(model: ChatOpenAI, simulator: Simulator) ->
 
 @pytest.mark.parametrize("stream_usage", [True, False])
 async def test_stream_adds_up_to_the_plain_answer(
-    relay: Relay, simulator: Simulator, stream_usage: bool
+    model_at: MakeModel, relay: Relay, stream_usage: bool
 ) -> None:
     model = model_at(relay.url, stream_usage=stream_usage)
     plain = await model.ainvoke(QUESTION)
@@ -125,7 +138,9 @@ async def test_batch_keeps_the_order(model: ChatOpenAI) -> None:
     assert len(set(alone)) == 8
 
 
-async def test_embeddings_of_documents_and_queries(relay: Relay, simulator: Simulator) -> None:
+async def test_embeddings_of_documents_and_queries(
+    https: tuple[httpx.Client, httpx.AsyncClient], relay: Relay, simulator: Simulator
+) -> None:
     # check_embedding_ctx_length=True, the default, sends tokens; a tokeniser is fetched for that.
     embeddings = OpenAIEmbeddings(
         model="text-embedding-3-small",
@@ -134,6 +149,8 @@ async def test_embeddings_of_documents_and_queries(relay: Relay, simulator: Simu
         check_embedding_ctx_length=False,
         dimensions=64,
         max_retries=0,
+        http_client=https[0],
+        http_async_client=https[1],
     )
     documents = await embeddings.aembed_documents(["one", "two"])
     assert simulator.requests[-1].body["input"] == ["one", "two"]
@@ -144,20 +161,24 @@ async def test_embeddings_of_documents_and_queries(relay: Relay, simulator: Simu
     assert [entry.endpoint for entry in simulator.bill.entries] == ["embeddings"] * 2
 
 
-async def test_azure_chat(relay: Relay) -> None:
+async def test_azure_chat(https: tuple[httpx.Client, httpx.AsyncClient], relay: Relay) -> None:
     model = AzureChatOpenAI(
         azure_endpoint=f"http://{relay.host}:{relay.port}",
         azure_deployment="gpt-4o-mini",
         api_version="2024-10-21",
         api_key=pydantic.SecretStr(KEY),
         max_retries=0,
+        http_client=https[0],
+        http_async_client=https[1],
     )
     plain = await model.ainvoke(QUESTION)
     assert plain.content
     assert added([chunk async for chunk in model.astream(QUESTION)]).content == plain.content
 
 
-async def test_refusal_is_an_exception_of_the_openai_client(relay: Relay, simulator: Simulator) -> None:
+async def test_refusal_is_an_exception_of_the_openai_client(
+    model_at: MakeModel, relay: Relay, simulator: Simulator
+) -> None:
     with pytest.raises(openai.AuthenticationError):
         await model_at(relay.url, "hg-nobody").ainvoke(QUESTION)
     with pytest.raises(openai.NotFoundError):
@@ -165,7 +186,9 @@ async def test_refusal_is_an_exception_of_the_openai_client(relay: Relay, simula
     assert not simulator.requests
 
 
-async def test_leaving_a_stream_ends_it_upstream(start: StartRelay, simulate: StartSimulator) -> None:
+async def test_leaving_a_stream_ends_it_upstream(
+    model_at: MakeModel, start: StartRelay, simulate: StartSimulator
+) -> None:
     simulator = await simulate(tokens_per_s=50, output_tokens=5000)
     relay = await start(policy_for(simulator.url))
     stream = model_at(relay.url).astream(QUESTION)

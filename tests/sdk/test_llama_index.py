@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import httpx
 import openai
 import pydantic
 import pytest
@@ -20,6 +21,7 @@ from tests.line.conftest import StartRelay
 from tests.relaying import Relay
 from tests.running import KEY, SECRET, policy_for
 
+MakeLlm = Callable[..., OpenAI]
 MESSAGES = [ChatMessage(role="user", content="Tell me about rivers.")]
 
 
@@ -36,12 +38,24 @@ def check_weather(city: str) -> str:
 
 
 @pytest.fixture
-def llm(relay: Relay) -> OpenAI:
+def llm_at(https: tuple[httpx.Client, httpx.AsyncClient]) -> MakeLlm:
+    def made(url: str, key: str = KEY, model: str = "gpt-4o-mini", **more: Any) -> OpenAI:
+        return OpenAI(
+            model=model,
+            api_base=url,
+            api_key=key,
+            max_retries=0,
+            http_client=https[0],
+            async_http_client=https[1],
+            **more,
+        )
+
+    return made
+
+
+@pytest.fixture
+def llm(llm_at: MakeLlm, relay: Relay) -> OpenAI:
     return llm_at(relay.url)
-
-
-def llm_at(url: str, key: str = KEY, model: str = "gpt-4o-mini", **more: Any) -> OpenAI:
-    return OpenAI(model=model, api_base=url, api_key=key, max_retries=0, **more)
 
 
 async def test_chat_sync_and_async(llm: OpenAI, simulator: Simulator) -> None:
@@ -72,7 +86,7 @@ def deltas(got: Sequence[ChatResponse | CompletionResponse]) -> str:
     return "".join(one.delta or "" for one in got)
 
 
-async def test_stream_chat_with_usage(relay: Relay, simulator: Simulator) -> None:
+async def test_stream_chat_with_usage(llm_at: MakeLlm, relay: Relay, simulator: Simulator) -> None:
     llm = llm_at(relay.url, additional_kwargs={"stream_options": {"include_usage": True}})
     chunks = [chunk async for chunk in await llm.astream_chat(MESSAGES)]
     (entry,) = simulator.bill.entries
@@ -90,7 +104,7 @@ async def test_complete_of_a_chat_model(llm: OpenAI) -> None:
     assert (await llm.acomplete("Once")).text == plain.text
 
 
-async def test_complete_of_a_legacy_model(relay: Relay, simulator: Simulator) -> None:
+async def test_complete_of_a_legacy_model(llm_at: MakeLlm, relay: Relay, simulator: Simulator) -> None:
     llm = llm_at(relay.url, model="gpt-3.5-turbo-instruct", max_tokens=10)
     plain = await llm.acomplete("Once")
     assert plain.text
@@ -115,13 +129,17 @@ async def test_structured_output(llm: OpenAI) -> None:
     assert isinstance(answer.raw, River)
 
 
-async def test_embeddings_of_texts_and_queries(relay: Relay, simulator: Simulator) -> None:
+async def test_embeddings_of_texts_and_queries(
+    https: tuple[httpx.Client, httpx.AsyncClient], relay: Relay, simulator: Simulator
+) -> None:
     embeddings = OpenAIEmbedding(
         model="text-embedding-3-small",
         api_base=relay.url,
         api_key=KEY,
         dimensions=64,
         max_retries=0,
+        http_client=https[0],
+        async_http_client=https[1],
         embed_batch_size=2,
     )
     texts = ["one", "two", "three"]
@@ -134,7 +152,9 @@ async def test_embeddings_of_texts_and_queries(relay: Relay, simulator: Simulato
     assert await embeddings.aget_query_embedding("one") == pytest.approx(batched[0], abs=1e-6)
 
 
-async def test_refusal_is_an_exception_of_the_openai_client(relay: Relay, simulator: Simulator) -> None:
+async def test_refusal_is_an_exception_of_the_openai_client(
+    llm_at: MakeLlm, relay: Relay, simulator: Simulator
+) -> None:
     with pytest.raises(openai.AuthenticationError):
         await llm_at(relay.url, "hg-nobody").achat(MESSAGES)
     with pytest.raises(openai.NotFoundError):
@@ -142,7 +162,9 @@ async def test_refusal_is_an_exception_of_the_openai_client(relay: Relay, simula
     assert not simulator.requests
 
 
-async def test_cancelling_a_stream_ends_it_upstream(start: StartRelay, simulate: StartSimulator) -> None:
+async def test_cancelling_a_stream_ends_it_upstream(
+    llm_at: MakeLlm, start: StartRelay, simulate: StartSimulator
+) -> None:
     # Cancelled, not closed: this library's streams keep their connection when they are closed.
     simulator = await simulate(tokens_per_s=50, output_tokens=5000)
     relay = await start(policy_for(simulator.url))
