@@ -66,6 +66,8 @@ NEVER_IN_A_WORKER = (
     "watchfiles",
     "yaml",
 )
+SUPERVISORS = ("gateway.link.target_table", "gateway.telemetry")
+"""What the supervisor imports of gateway/, besides the standard library: it must outlive all others."""
 LONGEST_FILE_LINES = 500
 
 
@@ -156,11 +158,11 @@ def impure(files: Sources) -> list[str]:
 
 
 def cycles(files: Sources) -> list[str]:
-    """Files that import each other; not counted is what only type checkers see, or a function imports."""
+    """Files that import each other, also inside functions; what only type checkers see does not count."""
     graph: dict[str, set[str]] = {file: set() for file in files}
     for each in imports(files):
         target = _file_of(each.module, files)
-        if target is not None and not each.lazy and not each.for_types:
+        if target is not None and not each.for_types:
             graph[each.file].add(target)
     try:
         TopologicalSorter(graph).prepare()
@@ -187,6 +189,16 @@ def early_simulator(files: Sources) -> list[str]:
     ]
 
 
+def heavy_supervisor(files: Sources) -> list[str]:
+    """The supervisor's imports beyond the standard library and SUPERVISORS."""
+    return [
+        f"{each.file} imports {each.module}"
+        for each in imports(files)
+        if each.file == "control/supervisor.py" and each.root not in sys.stdlib_module_names
+        if not any(each.module == name or each.module.startswith(f"{name}.") for name in SUPERVISORS)
+    ]
+
+
 def busy_inits(files: Sources) -> list[str]:
     """`__init__` files with more in them than a docstring."""
     return [
@@ -202,12 +214,33 @@ def long_files(files: Sources) -> list[str]:
     return [file for file, text in files.items() if text.count("\n") > LONGEST_FILE_LINES]
 
 
-RULES = (climbing, strangers, impure, cycles, late, early_simulator, busy_inits, long_files)
+RULES = (
+    climbing,
+    strangers,
+    impure,
+    cycles,
+    late,
+    early_simulator,
+    heavy_supervisor,
+    busy_inits,
+    long_files,
+)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_is_kept(rule: Callable[[Sources], list[str]]) -> None:
     assert rule(sources()) == []
+
+
+def test_rules_have_something_to_walk() -> None:
+    files = sources()
+    seen = list(imports(files))
+    assert {_room(file) for file in files} == {*FLOOR, "__init__"}
+    assert {file for file, _ in LAZY} == {each.file for each in seen if each.lazy}
+    assert any(each.for_types for each in seen)
+    assert any(_file_of(each.module, files) for each in seen if not each.for_types)
+    supervisors = [each.module for each in seen if each.file == "control/supervisor.py"]
+    assert all(any(module.startswith(name) for module in supervisors) for name in SUPERVISORS)
 
 
 def test_every_door_is_used() -> None:
@@ -221,15 +254,36 @@ def test_every_door_is_used() -> None:
     assert unused == []
 
 
-def test_worker_loads_nothing_of_control() -> None:
-    code = "import gateway.line.worker, sys; print(*sys.modules)"
+def _loaded_by(module: str) -> set[str]:
+    code = f"import {module}, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "gateway.line.pipeline" in loaded
-    roots = {module.partition(".")[0] for module in loaded}
-    rooms = {module.split(".")[1] for module in loaded if module.startswith("gateway.")}
-    assert roots.isdisjoint(NEVER_IN_A_WORKER)
-    assert rooms.isdisjoint({"control", "simulator", "cli"})
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("process", "needed", "libraries", "rooms"),
+    [
+        (
+            "gateway.line.worker",
+            "gateway.line.pipeline",
+            NEVER_IN_A_WORKER,
+            {"control", "simulator", "cli"},
+        ),
+        (
+            "gateway.control.supervisor",
+            "gateway.telemetry.slots",
+            tuple(DOORS),
+            FLOOR.keys() - {"control", "link", "routing", "telemetry"},
+        ),
+    ],
+)
+def test_process_loads_only_its_own(
+    process: str, needed: str, libraries: tuple[str, ...], rooms: set[str]
+) -> None:
+    loaded = _loaded_by(process)
+    assert {process, needed} <= loaded
+    assert {module.partition(".")[0] for module in loaded}.isdisjoint(libraries)
+    assert {module.split(".")[1] for module in loaded if module.startswith("gateway.")}.isdisjoint(rooms)
 
 
 _INIT = {"wire/__init__.py": '"""Bytes."""\n', "wire/json.py": "import orjson\n"}
@@ -257,6 +311,15 @@ _INIT = {"wire/__init__.py": '"""Bytes."""\n', "wire/json.py": "import orjson\n"
             {"line/relay.py": "class A:\n    async def f(self):\n        from gateway.wire import json\n"},
         ),
         (early_simulator, {"control/process.py": "from gateway.simulator.server import start\n"}),
+        (
+            cycles,
+            {
+                "wire/sse.py": "import gateway.wire.a\n",
+                "wire/a.py": "def f():\n    import gateway.wire.sse\n",
+            },
+        ),
+        (heavy_supervisor, {"control/supervisor.py": "import orjson\n"}),
+        (heavy_supervisor, {"control/supervisor.py": "from gateway.link.control_end import WorkerLinks\n"}),
         (busy_inits, {"wire/__init__.py": '"""Bytes."""\nfrom gateway.wire.json import loads\n'}),
         (busy_inits, {"wire/__init__.py": ""}),
         (long_files, {"wire/json.py": "x = 1\n" * 501}),

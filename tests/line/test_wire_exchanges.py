@@ -6,8 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +19,9 @@ from tests.line.conftest import StartRelay
 from tests.relaying import Answered
 from tests.running import policy_for
 
+pytestmark = pytest.mark.skipif(
+    not (DATA / "wire").is_dir(), reason="no recorded exchanges: put them into ../shared/data/wire"
+)
 ENDPOINTS = ("/chat/completions", "/completions", "/embeddings")
 REFUSED_HERE = "completion-bad-request"
 """Its max_tokens is negative, which the gateway refuses itself: in the same words but for the message."""
@@ -45,6 +47,16 @@ class Exchange:
     def streamed(self) -> bool:
         return "event-stream" in self.headers.get("Content-Type", "")
 
+    @property
+    def events(self) -> list[str]:
+        """The data of each event of a stream."""
+        blocks = self.body.decode().split("\n\n")
+        return [block.strip().removeprefix("data: ") for block in blocks if block.strip()]
+
+    @property
+    def asks_usage(self) -> bool:
+        return bool((self.request.get("stream_options") or {}).get("include_usage"))
+
 
 def recorded() -> list[Exchange]:
     found = []
@@ -62,6 +74,7 @@ def recorded() -> list[Exchange]:
 
 
 EXCHANGES = recorded()
+ASKING = [exchange for exchange in EXCHANGES if exchange.asks_usage]
 EVERY = pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)
 
 
@@ -102,7 +115,7 @@ def policy_of(exchange: Exchange, url: str) -> str:
     """The model of the request at a provider of the kind that was asked."""
     model = model_of(exchange)
     target = json.dumps({"provider": "upstream", "model": model})
-    text = policy_for(f"{url}/v1", models=f"  recorded: {{targets: [{target}], retries: {{attempts: 0}}}}")
+    text = policy_for(f"{url}/v1", models=f"  recorded: {{targets: [{target}]}}")
     if "/deployments/" in exchange.path:
         text = text.replace(
             f'{{base_url: "{url}/v1",', f'{{dialect: azure, base_url: "{url}", api_version: 2025-01-01,'
@@ -128,11 +141,11 @@ async def replay(
     return answer, record, asked
 
 
-def test_there_are_exchanges_to_replay(wire_data: Path) -> None:
-    assert wire_data.is_dir()
+def test_there_are_exchanges_to_replay() -> None:
     assert len(EXCHANGES) >= 40
     assert sum(exchange.streamed for exchange in EXCHANGES) >= 5
     assert sum(exchange.status >= 400 for exchange in EXCHANGES) >= 7
+    assert len(ASKING) >= 2
 
 
 @EVERY
@@ -158,29 +171,34 @@ async def test_exchange_comes_through(start: StartRelay, exchange: Exchange) -> 
     assert_counted(exchange, record)
 
 
+@pytest.mark.parametrize("exchange", ASKING, ids=lambda exchange: exchange.name)
+async def test_usage_the_caller_did_not_ask_for_is_taken_out(start: StartRelay, exchange: Exchange) -> None:
+    fields = {name: value for name, value in exchange.request.items() if name != "stream_options"}
+    unasked = replace(exchange, request=fields)
+    answer, record, ((path, sent),) = await replay(start, unasked)
+    assert len(answer.events) == len(exchange.events) - 1
+    assert_same_events(answer, unasked)
+    assert_sent(unasked, path, sent)
+    assert_counted(unasked, record)
+
+
 def assert_same_events(answer: Answered, exchange: Exchange) -> None:
-    events = [block.removeprefix("data: ") for block in exchange.body.decode().split("\n\n") if block.strip()]
-    asked_usage = (exchange.request.get("stream_options") or {}).get("include_usage")
-    expected = [
-        event
-        for event in events
-        if asked_usage
-        or event == "[DONE]"
-        or json.loads(event).get("choices")
-        or not json.loads(event).get("usage")
-    ]
-    assert answer.events == [event.strip() for event in expected]
+    """The recorded events, without the one that only include_usage brings if it was not asked for."""
+    expected = [event for event in exchange.events if exchange.asks_usage or not is_usage(event)]
+    assert answer.events == expected
     assert answer.events.count("[DONE]") == 1
 
 
-def is_usage(event: dict[str, Any]) -> bool:
+def is_usage(event: str) -> bool:
     """True for the event that only include_usage brings."""
-    return bool(event.get("usage")) and not event.get("choices")
+    fields = {} if event == "[DONE]" else json.loads(event)
+    return bool(fields.get("usage")) and not fields.get("choices")
 
 
 def assert_sent(exchange: Exchange, path: str, sent: dict[str, Any]) -> None:
     """Every field of the request reached the provider; a stream's usage was asked for."""
-    assert path.startswith(exchange.path)
+    assert urlsplit(path).path == exchange.path
+    assert urlsplit(path).query == ("api-version=2025-01-01" if "/deployments/" in path else "")
     expected = {**exchange.request, "model": model_of(exchange)}
     if exchange.request.get("stream"):
         expected["stream_options"] = {**(exchange.request.get("stream_options") or {}), "include_usage": True}
@@ -215,6 +233,5 @@ def usage_of(exchange: Exchange) -> dict[str, Any] | None:
         return None
     if not exchange.streamed:
         return dict(json.loads(exchange.body)["usage"])
-    events = [block.removeprefix("data: ") for block in exchange.body.decode().split("\n\n") if block.strip()]
-    found = [json.loads(event).get("usage") for event in events if event.strip() != "[DONE]"]
+    found = [json.loads(event).get("usage") for event in exchange.events if event != "[DONE]"]
     return next((usage for usage in reversed(found) if usage), None)

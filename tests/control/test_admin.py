@@ -1,0 +1,203 @@
+"""The admin port: who may ask what, and what it answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.control.admin import build_app, is_loopback
+from gateway.control.exposition import Exposition
+from gateway.telemetry import table
+from gateway.telemetry.slots import SlotFile
+
+KEY = "hg-admin"
+
+
+class Fake:
+    """What control would say."""
+
+    def __init__(self) -> None:
+        self.keys = [hashlib.sha256(KEY.encode()).hexdigest()]
+        self.reasons: list[str] = []
+        self.accepts = True
+        self.reloads = 0
+
+    def not_ready(self) -> list[str]:
+        return self.reasons
+
+    def policy(self) -> dict[str, Any]:
+        return {"hash": "abc"}
+
+    def targets(self) -> list[dict[str, Any]]:
+        return [{"model": "m"}]
+
+    def workers(self) -> list[dict[str, Any]]:
+        return [{"index": 0}]
+
+    def admin_keys(self) -> Iterable[str]:
+        return self.keys
+
+    async def reload(self) -> bool:
+        self.reloads += 1
+        return self.accepts
+
+
+Serve = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+def fake() -> Fake:
+    return Fake()
+
+
+@pytest.fixture
+async def serve_admin(fake: Fake, tmp_path: Path) -> AsyncIterator[Serve]:
+    """`await serve_admin(loopback=False)`: the URL of an admin port."""
+    slots = SlotFile.create(tmp_path / "worker-0")
+    slots.values[slots.series(table.RETRIES, ("m", "a/x"))] += 3
+    async with AsyncExitStack() as stack:
+
+        async def start(*, loopback: bool = True) -> str:
+            runner = web.AppRunner(build_app(fake, Exposition(tmp_path, lambda: ()), loopback=loopback))
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            assert site._server is not None
+            return f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
+
+        yield start
+
+
+OPEN = [("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")]
+GUARDED = [
+    ("GET", "/admin/policy"),
+    ("GET", "/admin/targets"),
+    ("GET", "/admin/workers"),
+    ("POST", "/admin/reload"),
+]
+
+
+def test_every_route_is_in_these_tables(fake: Fake, tmp_path: Path) -> None:
+    app = build_app(fake, Exposition(tmp_path, lambda: ()), loopback=True)
+    routes = {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    assert routes == {*OPEN, *GUARDED}
+
+
+async def ask(http: aiohttp.ClientSession, method: str, url: str, **headers: str) -> tuple[int, Any]:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent["accept-encoding"] = "identity"
+    async with http.request(method, url, headers=sent) as answer:
+        is_json = answer.content_type == "application/json"
+        return answer.status, await answer.json() if is_json else await answer.text()
+
+
+@pytest.mark.parametrize("loopback", [True, False])
+@pytest.mark.parametrize(("method", "path"), OPEN)
+async def test_health_and_metrics_are_open_to_all(
+    http: aiohttp.ClientSession, serve_admin: Serve, method: str, path: str, loopback: bool
+) -> None:
+    url = await serve_admin(loopback=loopback)
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"host": "elsewhere.example"}):
+        assert (await ask(http, method, url + path, **headers))[0] == 200
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+async def test_admin_routes_need_a_key_or_a_loopback_listener_asked_by_its_name(
+    http: aiohttp.ClientSession, serve_admin: Serve, fake: Fake, method: str, path: str
+) -> None:
+    for loopback, headers, status in [
+        (True, {}, 200),
+        (True, {"host": "localhost:9464"}, 200),
+        (True, {"host": "evil.example"}, 401),
+        (True, {"authorization": "Bearer wrong"}, 401),
+        (True, {"authorization": f"Bearer {KEY}", "host": "gateway.internal"}, 200),
+        (False, {}, 401),
+        (False, {"host": "localhost"}, 401),
+        (False, {"authorization": "Bearer wrong"}, 401),
+        (False, {"authorization": f"Bearer {KEY}"}, 200),
+    ]:
+        url = await serve_admin(loopback=loopback)
+        reloads = fake.reloads
+        got, body = await ask(http, method, url + path, **headers)
+        assert got == status, (loopback, headers)
+        if status == 401:
+            assert body["error"]["code"] == "invalid_admin_key"
+            assert fake.reloads == reloads
+
+
+async def test_other_pages_cannot_make_a_browser_reload(
+    http: aiohttp.ClientSession, serve_admin: Serve, fake: Fake
+) -> None:
+    url = await serve_admin()
+    status, body = await ask(http, "POST", f"{url}/admin/reload", origin="http://evil.example")
+    assert (status, body["error"]["code"], fake.reloads) == (403, "foreign_origin", 0)
+    assert (await ask(http, "POST", f"{url}/admin/reload", origin=url))[0] == 200
+
+
+async def test_reload_that_is_rejected_is_a_conflict(
+    http: aiohttp.ClientSession, serve_admin: Serve, fake: Fake
+) -> None:
+    fake.accepts = False
+    assert (await ask(http, "POST", f"{await serve_admin()}/admin/reload"))[0] == 409
+
+
+async def test_readiness_gives_its_reasons(
+    http: aiohttp.ClientSession, serve_admin: Serve, fake: Fake
+) -> None:
+    url = await serve_admin()
+    assert await ask(http, "GET", f"{url}/readyz") == (200, {"status": "ready"})
+    fake.reasons = ["no policy"]
+    assert await ask(http, "GET", f"{url}/readyz") == (503, {"status": "not ready", "reasons": ["no policy"]})
+    assert (await ask(http, "GET", f"{url}/livez"))[0] == 200
+
+
+async def test_metrics_come_in_the_format_that_is_asked_for(
+    http: aiohttp.ClientSession, serve_admin: Serve
+) -> None:
+    url = await serve_admin()
+    for accept, kind in (
+        ("*/*", "text/plain"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+    ):
+        headers = {"accept": accept, "accept-encoding": "identity"}
+        async with http.get(f"{url}/metrics", headers=headers) as answer:
+            assert answer.content_type == kind
+            assert 'headgate_retries_total{model="m",target="a/x"} 3.0' in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/admin/keys", 404),
+        ("GET", "/admin/reload", 405),
+        ("POST", "/metrics", 405),
+    ],
+)
+async def test_other_routes_are_errors_in_the_same_shape(
+    http: aiohttp.ClientSession, serve_admin: Serve, method: str, path: str, status: int
+) -> None:
+    got, body = await ask(http, method, await serve_admin() + path)
+    assert got == status
+    assert {"message", "type", "param", "code"} == body["error"].keys()
+
+
+@pytest.mark.parametrize(
+    ("host", "loop"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("LOCALHOST", True),
+     ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("localhost.evil.example", False), ("", False)],
+)  # fmt: skip
+def test_loopback_names(host: str, loop: bool) -> None:
+    assert is_loopback(host) is loop
