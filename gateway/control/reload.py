@@ -88,7 +88,10 @@ class Reloader:
             self.last_problems = []
             if changed:
                 self.results[ACCEPTED] += 1
-                self._keep()
+                try:
+                    self._keep()
+                except OSError as error:
+                    _say(f"the accepted policy cannot be kept in {self._accepted}: {error.strerror}")
             return True
 
     async def watch(self) -> None:
@@ -97,11 +100,19 @@ class Reloader:
             self._folder, debounce=DEBOUNCE_MS, step=50, rust_timeout=LOOK_MS, yield_on_timeout=True
         )
         async for _ in watch:
-            due = self.compiled is not None and self.compiled.prices_change_at
-            if due and datetime.now(UTC) >= due:
-                await self.load(force=True)
-            elif _fingerprint(self._folder) != self._fingerprint:
-                await self.load()
+            try:
+                await self._look()
+            except Exception as error:
+                # Whatever it was, the next change must be seen.
+                self.results[REJECTED] += 1
+                _say(f"the policy in {self._folder} could not be loaded: {type(error).__name__}: {error}")
+
+    async def _look(self) -> None:
+        due = self.compiled is not None and self.compiled.prices_change_at
+        if due and datetime.now(UTC) >= due:
+            await self.load(force=True)
+        elif _fingerprint(self._folder) != self._fingerprint:
+            await self.load()
 
     async def _put_in_force(self, policy: Policy, *, force: bool = False) -> bool:
         """Compiles and switches; False if it is the policy in force already. Raises `PolicyError`."""

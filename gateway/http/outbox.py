@@ -31,4 +31,8 @@ class Outbox:
         """Writes now: before a connection is half-closed."""
         held, self._held = self._held, []
         for write, data in held:
-            write(data)
+            try:
+                write(data)
+            except Exception as error:
+                # One broken connection must not take the writes of all others with it.
+                self._loop.call_exception_handler({"message": "a write failed", "exception": error})

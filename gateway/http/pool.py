@@ -70,10 +70,7 @@ class Pool:
         waiter = _Waiter(told, timeout_s)
         self._waiters.append(waiter)
         if self._open < self._max:
-            self._open += 1
-            task = asyncio.get_running_loop().create_task(self._dial(timeout_s))
-            self._dials.add(task)
-            task.add_done_callback(self._dials.discard)
+            self._start_dial(timeout_s)
 
         def leave() -> None:
             waiter.told = None
@@ -92,15 +89,20 @@ class Pool:
 
     def lost(self, connection: UpstreamConnection) -> None:
         """A connection closed. Its place goes to a waiter, if one is left without a dial of its own."""
+        if not connection.adopted:
+            return  # still being dialled: `_dial` gives its place back
         self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
         while self._waiters and self._waiters[0].told is None:
             self._waiters.popleft()
-        if len(self._waiters) > len(self._dials):
-            first = self._waiters.popleft()
-            if first.told is not None:
-                self.connect(first.told, first.timeout_s)
+        if len(self._waiters) > len(self._dials) and self._open < self._max:
+            self._start_dial(self._waiters[0].timeout_s)
+
+    def configure(self, *, max_connections: int, idle_s: float) -> None:
+        """Takes up the settings of another policy; what is open above the cap closes when it is lost."""
+        self._max = max_connections
+        self._idle_s = idle_s
 
     def retire(self) -> None:
         """The policy no longer names this origin: idle connections close, busy ones after their answer."""
@@ -108,14 +110,26 @@ class Pool:
         for connection in list(self._idle):
             connection.close()
 
+    def _start_dial(self, timeout_s: float) -> None:
+        self._open += 1
+        task = asyncio.get_running_loop().create_task(self._dial(timeout_s))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
     async def _dial(self, timeout_s: float) -> None:
+        connection: UpstreamConnection | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await dial(self.origin, lambda: UpstreamConnection(self))
         except (TimeoutError, CannotConnect):
-            self._open -= 1
+            connection = None
+        finally:
+            if connection is None or connection.closed:
+                self._open -= 1
+        if connection is None or connection.closed:
             self._tell(None)
             return
+        connection.adopted = True
         self.release(connection)
 
     def _tell(self, connection: UpstreamConnection | None) -> bool:

@@ -82,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_raw_headers",
         "_reusable",
         "_until_close",
+        "adopted",
         "closed",
         "idle",
         "on_body",
@@ -112,6 +113,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.receiver: Receiver | None = None
         """Whom the answer goes to; may be exchanged while it comes."""
         self.closed = False
+        self.adopted = False
+        """True once the pool counts it as open: its dial has succeeded."""
         self.sent_s = 0.0
         """When the request was written (`monotonic_s`)."""
         self.used = False
@@ -126,7 +129,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self.idle.clear()
+        self.idle.retire()
+        # llhttp holds our methods and we hold it: a cycle that the collector would find very late.
+        self._parser = None
         self._pool.lost(self)
         if self.receiver is None:
             return

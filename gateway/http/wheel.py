@@ -16,6 +16,10 @@ TICK_S = 0.05
 _NEVER = 1 << 62
 
 
+def _nothing() -> None:
+    """What a retired deadline does."""
+
+
 class Wheel:
     """Fires deadlines within one tick (50 ms) after their time. One per event loop."""
 
@@ -54,15 +58,16 @@ class Wheel:
     def _turn(self) -> None:
         self.now_s = now_s = monotonic_s()
         current = int(now_s / TICK_S)
+        # Before anything fires: whatever a callback does, the wheel goes on.
+        self._timer = self._loop.call_later(TICK_S, self._turn)
         while self._next < current:
             tick = self._next
             self._next += 1
             for deadline in self._slots.pop(tick, ()):
                 if deadline.tick == tick:
                     self._look(deadline, now_s)
-        if self._slots:
-            self._timer = self._loop.call_later(TICK_S, self._turn)
-        else:
+        if not self._slots and self._timer is not None:
+            self._timer.cancel()
             self._timer = None
 
     def _look(self, deadline: Deadline, now_s: float) -> None:
@@ -70,7 +75,11 @@ class Wheel:
         deadline.looked_at_s = math.inf
         if deadline.at_s <= now_s:
             deadline.at_s = math.inf
-            deadline.fire()
+            try:
+                deadline.fire()
+            except Exception as error:
+                # One broken call must not take the deadlines of all others with it.
+                self._loop.call_exception_handler({"message": "a deadline failed", "exception": error})
         elif deadline.at_s != math.inf:
             self.insert(deadline, int(deadline.at_s / TICK_S))
 
@@ -98,3 +107,8 @@ class Deadline:
     def clear(self) -> None:
         """Nothing fires until the next `set`."""
         self.at_s = math.inf
+
+    def retire(self) -> None:
+        """Nothing fires any more, and nothing of whoever waited is kept."""
+        self.at_s = math.inf
+        self.fire = _nothing

@@ -32,10 +32,19 @@ WHOLE_BYTES = 1 << 20
 
 
 class AttemptFailed(Exception):
-    """An attempt did not bring an answer for the caller. `reason` is one of `FALLBACK_REASONS`, or ""."""
+    """An attempt did not bring an answer for the caller. `reason` is one of `FALLBACK_REASONS`, or "".
+    `ends_call`: the time of the whole call is up, so no other attempt follows."""
 
-    def __init__(self, reason: str, kind: Kind, provider_error: ProviderError | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        kind: Kind,
+        provider_error: ProviderError | None = None,
+        *,
+        ends_call: bool = False,
+    ) -> None:
         super().__init__(kind.error_type)
+        self.ends_call = ends_call
         self.reason = reason
         self.kind = kind
         self.provider_error = provider_error
@@ -129,7 +138,7 @@ class Attempt:
         request = b"%b%d\r\n%b\r\n%b" % (head, len(body), exchange.admission.forwarded, body)
         pool = line.outbound.pool(target.provider)
         connection = pool.take()
-        reused = connection is not None
+        may_be_stale = True
         while True:
             if connection is None:
                 connection = await self._connect(pool, model)
@@ -148,10 +157,10 @@ class Attempt:
             finally:
                 exchange.upstream_s = connection.sent_s
                 exchange.first_sent_s = exchange.first_sent_s or connection.sent_s
-            if reused and isinstance(self._failure, UpstreamFailed) and self._failure.stale:
+            if may_be_stale and isinstance(self._failure, UpstreamFailed) and self._failure.stale:
                 # A kept connection that the provider had closed: the request was not read, so this costs
                 # nothing and counts as no retry.
-                self._failure, self._woke, connection, reused = None, False, None, False
+                self._failure, self._woke, connection, may_be_stale = None, False, None, False
                 continue
             break
         if self.answer is not None:
@@ -171,7 +180,7 @@ class Attempt:
             connection: UpstreamConnection | None = await SUSPEND
         except DeadlinePassed as passed:
             if passed.total:
-                raise AttemptFailed("", UPSTREAM_TIMEOUT) from None
+                raise AttemptFailed("connect", UPSTREAM_TIMEOUT, ends_call=True) from None
             connection = None
         finally:
             leave()
@@ -182,7 +191,7 @@ class Attempt:
 
     def _timed_out(self, passed: DeadlinePassed) -> AttemptFailed:
         if passed.total:
-            return AttemptFailed("", UPSTREAM_TIMEOUT)
+            return AttemptFailed("timeout", UPSTREAM_TIMEOUT, ends_call=True)
         if self.answer is not None:
             return AttemptFailed("stall", UPSTREAM_STALLED)
         return AttemptFailed("first_token", UPSTREAM_TIMEOUT)

@@ -59,9 +59,12 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                 line.health.eject(key.row, KEY_EJECT_MS)
             if key is not None:
                 refused_keys |= {key}
+            if failure.ends_call:
+                raise _final(failure)
+            quota = error is not None and error.quota
             step = retry.next_step(
                 failure.reason,
-                quota=error is not None and error.quota,
+                quota=quota,
                 retries=retries,
                 attempts=model.retry_attempts,
                 retry_after_s=None if error is None else error.retry_after_s,
@@ -73,10 +76,12 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                 exchange.fallbacks += 1
                 line.meters.fallback(model.name, failure.reason)
                 break
-            if step == retry.STOP or (
-                step == retry.RETRY and not budget.take(model.retry_budget, monotonic_s())
-            ):
-                if step == retry.RETRY and place < last and failure.reason in model.fallback_on:
+            # A key that was refused for good is out for all calls; one that is only busy costs a retry.
+            costs = step == retry.RETRY or (
+                step == retry.OTHER_KEY and failure.reason == "rate_limited" and not quota
+            )
+            if step == retry.STOP or (costs and not budget.take(model.retry_budget, monotonic_s())):
+                if costs and place < last and failure.reason in model.fallback_on:
                     exchange.fallbacks += 1
                     line.meters.fallback(model.name, failure.reason)
                     break
@@ -86,7 +91,6 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
             if step == retry.RETRY:
                 await _wait(exchange, failure, retries)
                 retries += 1
-                refused_keys = frozenset()
     raise AssertionError("a decision without targets")  # decide() refuses these
 
 
@@ -107,11 +111,14 @@ async def _attempt(
             line.health.failed(target.row, model.health)
         line.meters.attempt_failed(model.name, target.name, failure.reason or "refused")
         return failure
-    except CallerGone:
+    except BaseException as ended:
         line.health.undecided(target.row)
-        line.meters.attempt_failed(model.name, target.name, "caller_gone")
+        if isinstance(ended, CallerGone):
+            line.meters.attempt_failed(model.name, target.name, "caller_gone")
         raise
-    line.health.succeeded(target.row)
+    if attempt.stream is None or target.row in line.health.down:
+        # How a stream ends is seen at its end; but a trial has passed with its first content.
+        line.health.succeeded(target.row)
     if key is not None and key.row in line.health.down:
         line.health.succeeded(key.row)
     return None
@@ -159,14 +166,14 @@ def _final(failure: AttemptFailed) -> GatewayError:
     )
 
 
-_PASSED_STATUS = frozenset(range(400, 500)) - {401, 403, 407, 408}
+_PASSED_STATUS = frozenset(range(400, 500)) - {401, 402, 403, 407, 408}
 
 
 def _kind_of(error: ProviderError) -> tuple[Kind, bool]:
     """The kind of a provider's error, and whether its own words may go to the caller."""
     if error.reason == "auth":
         return UPSTREAM_AUTH, False
-    if error.status == 429:
+    if error.status in (402, 429):
         return UPSTREAM_RATE_LIMITED, True
     if error.status in (408, 504):
         return UPSTREAM_TIMEOUT, False

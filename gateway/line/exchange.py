@@ -102,8 +102,9 @@ class Exchange:
         return self.cost_nanousd
 
     def failed_after_commit(self, error_type: str) -> None:
-        """The provider failed when the status was already sent."""
-        self.outcome, self.error_type = "upstream_failed", error_type
+        """The provider failed, or we had to stop, when the status was already sent."""
+        self.outcome = "upstream_failed" if error_type.startswith("provider_") else "refused"
+        self.error_type = error_type
 
     # how a call waits
 
@@ -119,6 +120,9 @@ class Exchange:
                 self._coroutine.send(value)
             except StopIteration:
                 self._coroutine = None
+            except BaseException:
+                self._coroutine = None
+                raise
 
     def fail(self, error: BaseException) -> None:
         """Goes on where the call waits, with an exception."""
@@ -127,6 +131,9 @@ class Exchange:
                 self._coroutine.throw(error)
             except StopIteration:
                 self._coroutine = None
+            except BaseException:
+                self._coroutine = None
+                raise
 
     async def sleep(self, seconds: float) -> None:
         """Waits. Ends early, with their exception, when the caller leaves or the deadline passes."""

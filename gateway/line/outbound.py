@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from gateway.http.dial import Origin, proxy_authorization
+from gateway.http.dial import Origin, proxy_authorization, tls_context
 from gateway.http.pool import Pool
 from gateway.http.wheel import Wheel
 from gateway.policy.snapshot import Provider, ProviderKey, Snapshot, Target
@@ -51,6 +51,8 @@ class Outbound:
     def switch(self, snapshot: Snapshot) -> None:
         """Takes up a policy: new origins get pools, those no longer named retire."""
         self._heads = {}
+        # A certificate may have been renewed under the same name.
+        tls_context.cache_clear()
         self.answer_heads = {
             target: b"x-headgate-target: %b\r\nx-headgate-policy: %b\r\n"
             % (_visible(target.name), snapshot.hash.encode())
@@ -63,9 +65,13 @@ class Outbound:
             origin = origin_of(provider)
             if origin not in pools:
                 pool = self._pools.pop(origin) if origin in self._pools else None
-                pools[origin] = pool or Pool(
-                    origin, self._wheel, max_connections=provider.max_connections, idle_s=provider.idle_s
-                )
+                if pool is None:
+                    pool = Pool(
+                        origin, self._wheel, max_connections=provider.max_connections, idle_s=provider.idle_s
+                    )
+                else:
+                    pool.configure(max_connections=provider.max_connections, idle_s=provider.idle_s)
+                pools[origin] = pool
             by_provider[provider] = pools[origin]
         for pool in self._pools.values():
             pool.retire()

@@ -60,7 +60,7 @@ async def serve(exchange: Exchange) -> None:
     except Exception as error:
         # Ours, always: whatever a caller or a provider sends has its own type. Types and lines only, so that
         # nothing of the call gets into the log.
-        _report(error)
+        report(error)
         refuse(exchange, GatewayError(INTERNAL))
     finally:
         observe(exchange)
@@ -118,12 +118,16 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
     if exchange.first_written_s:
         exchange.caller.cut()
         return
-    write(
-        exchange,
-        error_body(error),
-        headers=error.extra_headers,
-        keep_alive=exchange.request.keep_alive and exchange.request.complete,
-    )
+    try:
+        write(
+            exchange,
+            error_body(error),
+            headers=error.extra_headers,
+            keep_alive=exchange.request.keep_alive and exchange.request.complete,
+        )
+    except Exception as failure:
+        report(failure)
+        exchange.caller.cut()
 
 
 def write(
@@ -158,7 +162,7 @@ def begin(line: Line, caller: CallerConnection, request: Request) -> None:
     exchange.run(serve(exchange))
 
 
-def _report(error: Exception) -> None:
+def report(error: BaseException) -> None:
     """Where it failed, without what: a message may quote the call."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     where = ", ".join(f"{frame.filename}:{frame.lineno}" for frame in frames)

@@ -51,6 +51,8 @@ class WorkerLinks:
         for end in ends:
             if end.prepared == self._hash:
                 end.switch(self._hash)
+            else:
+                end.wants_switch = True
         return sorted(end.index for end in ends if end.index is not None and end.prepared != self._hash)
 
     def in_force(self) -> dict[int, str]:
@@ -91,6 +93,7 @@ class _End(asyncio.Protocol):
         self._reader = FrameReader()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._answer: asyncio.Future[None] | None = None
+        self._asked = ""
         self.index: int | None = None
         self.pid = 0
         self.prepared = ""
@@ -121,6 +124,8 @@ class _End(asyncio.Protocol):
             self.index, self.pid = message["index"], message["pid"]
             self._links.joined(self)
         elif kind == PREPARED:
+            if message["hash"] != self._asked:
+                return  # an answer to a policy that was overtaken by the next
             if "error" not in message:
                 self.prepared = message["hash"]
             self._answered()
@@ -134,6 +139,7 @@ class _End(asyncio.Protocol):
         """Sends a policy; done when the worker answered or left."""
         self._answered()
         self._answer = answer = asyncio.get_running_loop().create_future()
+        self._asked = hash_
         self.prepared, self.wants_switch = "", False
         self._transport.write(frame(PREPARE, tables))
         return answer

@@ -25,8 +25,8 @@ ENDPOINTS: Mapping[str, str] = {
 OPERATIONS: Mapping[str, str] = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
 """Endpoint → `gen_ai.operation.name` (OpenTelemetry GenAI conventions)."""
 
-MAX_TOKENS = 10**12
-"""A usage above this is not believed."""
+MAX_TOKENS = 10**8
+"""A usage above this is not believed: ten times the longest context window there is."""
 
 _CAPS = ("max_tokens", "max_completion_tokens", "n")
 _QUOTA_CODES = frozenset(
@@ -203,7 +203,7 @@ def read_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Prov
     if not failure:
         # vLLM and Mistral put message, type and code at the top; FastAPI has a list in `detail`.
         detail = found.get("message", found.get("detail", ""))
-        text = detail if isinstance(detail, str) else dumps(detail).decode()
+        text = detail if isinstance(detail, str) else _text_of(detail)
         failure = {"message": text, **{name: found.get(name) for name in ("type", "code", "param")}}
     error = read_error_object(failure, status)
     return ProviderError(
@@ -219,6 +219,14 @@ def read_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Prov
     )
 
 
+def _text_of(detail: object) -> str:
+    """JSON text of a provider's message that is none; "" if it is nested too deeply to be written."""
+    try:
+        return dumps(detail).decode()
+    except TypeError:
+        return ""
+
+
 def error_in_answer(fields: Mapping[str, Any]) -> ProviderError:
     """The error inside a 200 (OpenRouter sends such): its status is the one it names, else 500."""
     failure = fields["error"]
@@ -232,7 +240,8 @@ def read_error_object(failure: object, status: int) -> ProviderError:
     message = message[:4096] if isinstance(message, str) else ""
     kind = kind if isinstance(kind, str) else None
     code = code if isinstance(code, (str, int)) else None
-    quota = code in _QUOTA_CODES or kind in _QUOTA_CODES
+    # 402 is what providers with prepaid balances say (DeepSeek, OpenRouter).
+    quota = status == 402 or code in _QUOTA_CODES or kind in _QUOTA_CODES
     return ProviderError(
         status=status,
         reason=_reason(status, code, message, quota=quota),
@@ -285,7 +294,11 @@ def error_object(
 
 def error_body(error: GatewayError) -> bytes:
     """The body of a refusal."""
-    return dumps(error_object(error.kind, error.message, error.param, error.details))
+    try:
+        return dumps(error_object(error.kind, error.message, error.param, error.details))
+    except TypeError:
+        # A provider's own fields, nested more than 254 levels deep.
+        return dumps(error_object(error.kind, error.message, error.param))
 
 
 def error_event(error: GatewayError) -> bytes:

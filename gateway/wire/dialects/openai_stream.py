@@ -37,7 +37,9 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
 def _text_of(chunk: Mapping[str, Any]) -> str:
     """The text of a chunk's first choice, to tell content from the JSON around it."""
     choice = chunk["choices"][0]
-    delta = choice.get("delta") if type(choice) is dict else None
+    if type(choice) is not dict:
+        return ""
+    delta = choice.get("delta")
     text = (delta.get("content") if type(delta) is dict else None) or choice.get("text")
     return text if type(text) is str else ""
 
