@@ -177,6 +177,14 @@ NOT_READY = Kind(
     "The gateway has no policy yet. Try again shortly.",
     (("retry-after", "1"),),
 )
+STOPPING = Kind(
+    "gateway_stopping",
+    503,
+    "service_unavailable_error",
+    "stopping",
+    "The gateway is stopping. Try again shortly.",
+    (("retry-after", "1"),),
+)
 INTERNAL = Kind(
     "gateway_internal", 500, "api_error", "internal_error", "The gateway failed. Its log says why."
 )

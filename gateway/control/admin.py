@@ -82,7 +82,10 @@ class _Admin:
             return _error(error.status, "not_found" if error.status == 404 else "bad_request", error.reason)
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        host = urlsplit(f"//{request.host}").hostname or ""
+        try:
+            host = urlsplit(f"//{request.host}").hostname or ""
+        except ValueError:
+            host = ""
         keys = list(self._gateway.admin_keys())
         offered = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
         digest = hashlib.sha256(offered).hexdigest()

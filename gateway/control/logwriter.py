@@ -70,8 +70,9 @@ class LogWriter:
         try:
             if self._reopen and self._path != "-":
                 self._reopen = False
+                fresh = self._open()
                 os.close(self._fd)
-                self._fd = self._open()
+                self._fd = fresh
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError:

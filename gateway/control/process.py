@@ -35,6 +35,7 @@ class Control:
         self._options = options
         self._stopping = asyncio.Event()
         self._dropped = 0
+        self._leaving = False
         self._simulator: Any = None
         self._targets = TargetTable.open(options.targets)
         self._writer = LogWriter(options.log, self._count_dropped)
@@ -56,6 +57,7 @@ class Control:
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGUSR1, self._leave)
         admin_socket = socket.socket(fileno=self._options.admin_fd)
         loopback = is_loopback(admin_socket.getsockname()[0])
         await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
@@ -87,7 +89,7 @@ class Control:
     # what the admin port asks
 
     def not_ready(self) -> list[str]:
-        if self._stopping.is_set():
+        if self._leaving or self._stopping.is_set():
             return ["stopping"]
         compiled = self._reloader.compiled
         if compiled is None:
@@ -154,6 +156,9 @@ class Control:
 
     # the rest
 
+    def _leave(self) -> None:
+        self._leaving = True
+
     def _hang_up(self) -> None:
         self._writer.reopen()
         self._start(self._reloader.load())
@@ -170,7 +175,15 @@ class Control:
             from gateway.simulator.settings import Settings
 
             self._simulator = await start(
-                "127.0.0.1", 0, Settings(first_token_ms=150, tokens_per_s=120, output_tokens=60)
+                "127.0.0.1",
+                0,
+                Settings(
+                    # What callers said must not be kept here, nor be there to be looked at.
+                    first_token_ms=150,
+                    tokens_per_s=120,
+                    output_tokens=60,
+                    max_requests=0,
+                ),
             )
         return str(self._simulator.url)
 
@@ -208,7 +221,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     async def run() -> int:
-        return await Control(options).run()
+        try:
+            control = Control(options)
+        except OSError as error:
+            sys.stderr.write(f"headgate: --log {options.log} cannot be written: {error.strerror}.\n")
+            return 2
+        return await control.run()
 
     return asyncio.run(run())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.errors import BAD_HTTP, HEADERS_TOO_LARGE, TOO_LARGE, Kind
 
 MAX_HEADERS = 100
+MAX_HEAD_BYTES = 64 * 1024
 
 Headers = list[tuple[bytes, bytes]]
 """(lower-case name, value) in the order received."""
@@ -56,7 +57,8 @@ class Head:
     def check(self, max_body_bytes: int) -> Kind | None:
         """What is wrong with a head that llhttp let through; None if nothing. Fills `known`."""
         headers, known, version = self.headers, self.known, self.version
-        if len(headers) > MAX_HEADERS:
+        size = len(self.target) + sum([len(name) + len(value) for name, value in headers])
+        if len(headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             return HEADERS_TOO_LARGE
         for name, value in headers:
             if name in _KNOWN:

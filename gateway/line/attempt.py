@@ -77,7 +77,11 @@ class Attempt:
         self.connection: UpstreamConnection | None = None
         self.fields: dict[str, Any] | None = None
         """The plain answer as parsed, if it was read whole."""
-        self.stream = AnswerStream(strips_usage=not call.wants_usage) if call.stream else None
+        self.stream = (
+            AnswerStream(strips_usage=not call.wants_usage, choices=call.fields.get("n") or 1)
+            if call.stream
+            else None
+        )
 
     # Receiver
 

@@ -77,6 +77,8 @@ class Exchange:
     status = 0
     outcome = "ok"
     error_type = ""
+    attempt_outcome = ""
+    """What the last attempt failed of after the commit point; "" if it did not."""
     first_sent_s = first_answer_s = first_written_s = first_token_s = upstream_s = total_at_s = 0.0
     relay: Pausable = _NOTHING
     admission: Admission

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from gateway.clock import monotonic_ms
 from gateway.http.wheel import Wheel
@@ -21,6 +21,7 @@ class TargetHealth:
     __slots__ = (
         "_changes",
         "_failing",
+        "_keys",
         "_noted",
         "_rows",
         "_table",
@@ -38,14 +39,16 @@ class TargetHealth:
         self._failing: set[int] = set()
         self._worker = worker
         self._rows: frozenset[int] = frozenset()
+        self._keys: Mapping[int, tuple[int, ...]] = {}
         self._trials: set[int] = set()
         self._changes = -1
         self._timer: asyncio.TimerHandle | None = None
         self.down: dict[int, int] = {}
 
-    def watch(self, rows: Iterable[int]) -> None:
-        """The rows of the policy in force."""
+    def watch(self, rows: Iterable[int], keys: Mapping[int, tuple[int, ...]] | None = None) -> None:
+        """The rows of the policy in force; `keys`: row of a target → the rows of its provider's keys."""
         self._rows = frozenset(row for row in rows if row >= 0)
+        self._keys = keys or {}
         self._changes = -1
         self._look()
 
@@ -131,4 +134,11 @@ class TargetHealth:
                 state = health.EJECTED
             if state != health.UP:
                 down[row] = state
+        for row, keys in self._keys.items():
+            # A target is as good as the best of its keys: without one it could only be refused.
+            best = max((down.get(key, health.UP) for key in keys), default=health.UP)
+            if best == health.TRIAL and row in self._trials:
+                best = health.EJECTED
+            if best < down.get(row, health.UP):
+                down[row] = best
         self.down = down

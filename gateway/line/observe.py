@@ -80,6 +80,11 @@ def _count(exchange: Exchange, kept: Kept, ended_s: float) -> None:
     duration_s = ended_s - exchange.started_s
     if usage is not None:
         meters.answered(usage, exchange.cost_nanousd)
+        if exchange.attempt_outcome:
+            labels = meters.labels
+            exchange.line.meters.attempt_failed(labels.model, labels.target, exchange.attempt_outcome)
+        else:
+            meters.attempted()
         if exchange.first_token_s:
             later = usage.total_output - 1
             per_token_s = (ended_s - exchange.first_token_s) / later if later > 0 else None

@@ -9,6 +9,7 @@ from gateway.errors import (
     UPSTREAM_REFUSED,
     UPSTREAM_STALLED,
     UPSTREAM_TIMEOUT,
+    CallerGone,
     GatewayError,
     Kind,
 )
@@ -102,6 +103,7 @@ class _Copy(Pausable):
 
     def keep_going(self) -> None:
         """Something came: whatever deadline is in force starts anew."""
+        self._caller.deadline.set(self._exchange.total_at_s)
 
     def framed(self, block: bytes, *, last: bool = False) -> bytes:
         """A block of the body as it goes out; `last`: nothing comes after it."""
@@ -147,7 +149,10 @@ class _Copy(Pausable):
             if self._caller.paused and not passed.total:
                 # The caller, not the provider, stands still; an event would not reach it either.
                 self._caller.cut()
+                raise CallerGone from None
             self.failure = UPSTREAM_TIMEOUT if passed.total else UPSTREAM_STALLED
+        except GatewayError as error:
+            self.failure = error.kind
         finally:
             if self._connection.receiver is self:
                 self._connection.close()
@@ -243,10 +248,31 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
         exchange.usage = usage = stream.usage or stream.estimate(call.size)
         exchange.price(usage)
     failure = _stream_failure(copy, stream)
+    _judge(exchange, None if failure is None else failure.kind)
     if failure is not None:
         exchange.failed_after_commit(failure.kind.error_type)
         copy.write(error_event(failure))
     copy.finish()
+
+
+def _judge(exchange: Exchange, failure: Kind | None) -> None:
+    """Tells the target's health how an answer ended that was handed on before its end."""
+    target, model, health = exchange.target, exchange.model, exchange.line.health
+    assert target is not None and model is not None
+    if failure is None:
+        health.succeeded(target.row)
+    elif failure.error_type.startswith("provider_") and failure is not UPSTREAM_REFUSED:
+        exchange.attempt_outcome = _ATTEMPT_OUTCOME.get(failure, "bad_answer")
+        health.failed(target.row, model.health)
+
+
+_ATTEMPT_OUTCOME = {
+    UPSTREAM_TIMEOUT: "timeout",
+    UPSTREAM_STALLED: "stall",
+    UPSTREAM_LOST: "server_error",
+    UPSTREAM_BAD_ANSWER: "bad_answer",
+}
+"""What an attempt is counted as that failed after the commit point."""
 
 
 def _stream_failure(copy: _StreamCopy, stream: AnswerStream) -> GatewayError | None:
@@ -297,6 +323,7 @@ async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
         usage: Usage = usage_in_tail(copy.tail) or estimated_usage(call.size, copy.size)
         exchange.usage = usage
         exchange.price(usage)
+    _judge(exchange, copy.failure)
     if copy.failure is not None:
         exchange.failed_after_commit(copy.failure.error_type)
         exchange.caller.cut()

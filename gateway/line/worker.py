@@ -6,16 +6,18 @@ import argparse
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import uvloop
 
-from gateway.errors import GatewayError, Kind
-from gateway.http.caller import CallerConnection
+from gateway.errors import STOPPING, GatewayError, Kind
+from gateway.http.caller import LINGER_S, CallerConnection
 from gateway.http.message import Request, status_line
 from gateway.http.server import CallerServer
 from gateway.http.wheel import Wheel
@@ -23,7 +25,7 @@ from gateway.line.exchange import Exchange
 from gateway.line.health import TargetHealth
 from gateway.line.observe import Kept
 from gateway.line.outbound import Outbound
-from gateway.line.pipeline import begin
+from gateway.line.pipeline import begin, report
 from gateway.link.target_table import TargetTable
 from gateway.link.worker_end import ControlLink
 from gateway.policy.snapshot import Key, Model, Provider, ProviderKey, Snapshot, Target
@@ -73,7 +75,8 @@ class Line:
         targets = [target for model in snapshot.models.values() for target in model.targets]
         rows = [target.row for target in targets]
         rows += [key.row for provider in snapshot.providers for key in provider.keys]
-        self.health.watch(rows)
+        keys = {target.row: tuple(key.row for key in target.provider.keys) for target in targets}
+        self.health.watch(rows, keys)
         self.outbound.switch(snapshot)
         self.kept = {}
         self.snapshot = snapshot
@@ -95,10 +98,9 @@ class Line:
         return len(self.exchanges) > MAX_CALLS
 
     def turn(self, model: str) -> int:
-        """How many calls of a model came before."""
-        turn = self._turns.get(model, 0)
-        if self.snapshot is not None and model in self.snapshot.models:
-            self._turns[model] = turn + 1
+        """How many calls of a model came before; names that are no model's (of aliases) share a count."""
+        name = model if self.snapshot is not None and model in self.snapshot.models else ""
+        turn = self._turns[name] = self._turns.get(name, -1) + 1
         return turn
 
     def retry_budget(self, model: str) -> RetryBudget:
@@ -134,6 +136,7 @@ def _nowhere(line: bytes) -> None:
 async def run(options: argparse.Namespace) -> None:
     """Serves until SIGTERM, then finishes what is under way (30 s at most)."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_report)
     slots = SlotFile.open(options.slots)
     slots.zero_gauges()
     line = Line(loop, slots, TargetTable.open(options.targets), options.index)
@@ -142,7 +145,12 @@ async def run(options: argparse.Namespace) -> None:
     )
     line.log = link.log
     workers = TargetTable.open(options.targets).workers
-    callers = CallerServer(line, line.wheel, max_requests=REQUESTS_PER_CONNECTION if workers > 1 else 0)
+    callers = CallerServer(
+        line,
+        line.wheel,
+        max_requests=REQUESTS_PER_CONNECTION if workers > 1 else 0,
+        max_connections=most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+    )
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, _stop, stopping)
     loop.add_signal_handler(signal.SIGINT, _ignore)
@@ -163,10 +171,28 @@ async def run(options: argparse.Namespace) -> None:
         await asyncio.wait_for(callers.drained(), DRAIN_S)
     except TimeoutError:
         sys.stderr.write(f"headgate: cut {len(line.exchanges)} calls that took longer than {DRAIN_S} s\n")
+        for exchange in list(line.exchanges):
+            exchange.fail(GatewayError(STOPPING))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(callers.drained(), LINGER_S + 0.5)
     await link.close()
     line.health.close()
     line.outbound.close()
     line.wheel.close()
+
+
+def most_connections(open_files: int) -> int:
+    """Connections of callers that leave room for as many to providers, within the limit of open files."""
+    return max(64, min(16_384, (open_files - 128) // 2))
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What escaped a callback: types and lines only, as for calls."""
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        report(error)
+    else:
+        sys.stderr.write("headgate: internal error in a worker's event loop\n")
 
 
 def _stop(stopping: asyncio.Event) -> None:

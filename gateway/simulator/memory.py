@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from gateway.simulator.bill import Bill, Entry
@@ -36,9 +37,10 @@ class Memory:
 
     def was_seen(self, model: str, prompt: bytes) -> bool:
         """Whether this prompt was asked of this model before; remembers it."""
-        seen = (model, prompt) in self._prompts
-        self._prompts.pop((model, prompt), None)
-        self._prompts[model, prompt] = None
+        known = model, hashlib.sha256(prompt).digest()
+        seen = known in self._prompts
+        self._prompts.pop(known, None)
+        self._prompts[known] = None
         if len(self._prompts) > _REMEMBERED_PROMPTS:
             del self._prompts[next(iter(self._prompts))]
         return seen

@@ -89,10 +89,13 @@ class CallMeters:
         self._time_to_first = Histogram(slots, table.GEN_AI_TIME_TO_FIRST_TOKEN, gen_ai)
         self._time_per_token = Histogram(slots, table.GEN_AI_TIME_PER_OUTPUT_TOKEN, gen_ai)
 
+    def attempted(self) -> None:
+        """An attempt whose answer came whole, or as far as the caller wanted it."""
+        self._values[self._attempts] += 1
+
     def answered(self, usage: Usage, cost_nanousd: int | None) -> None:
         """A call that a target answered: its tokens and its money, also if the caller left half-way."""
         values = self._values
-        values[self._attempts] += 1
         if cost_nanousd is None:
             values[self._unpriced] += 1
         else:

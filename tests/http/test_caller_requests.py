@@ -274,3 +274,57 @@ async def test_bytes_of_unfinished_bodies_are_given_back(echo: StartEcho) -> Non
     await eventually(lambda: server.held_bytes > 0)
     writer.close()
     await eventually(lambda: server.held_bytes == 0)
+
+
+async def test_second_of_two_pipelined_requests_may_come_in_parts(echo: StartEcho) -> None:
+    asked = await echo()
+    asked.holds = True
+    reader, writer = await asyncio.open_connection(asked.host, asked.port)
+    second = post(b"second body", CLOSE)
+    writer.write(post(b"first") + second[:-5])
+    await eventually(lambda: len(asked.waiting) == 1)
+    writer.write(second[-5:])
+    connection = next(iter(asked.server.connections)) if asked.server else None
+    await eventually(lambda: connection is not None and len(connection._ahead) == 5)
+    asked.holds = False
+    asked.waiting[0].body_arrived()
+    assert bodies(await asyncio.wait_for(reader.read(), 5)) == [b"first", b"second body"]
+    writer.close()
+
+
+async def test_trailers_are_no_headers(echo: StartEcho) -> None:
+    asked = await echo()
+    chunked = POST + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    await asked.exchange(chunked)
+    assert b"authorization" not in dict(asked.requests[0].head.headers)
+    assert b"authorization" not in asked.requests[0].head.known
+
+
+async def test_head_that_comes_in_one_read_has_the_same_limit(echo: StartEcho) -> None:
+    asked = await echo()
+    answer = await asked.exchange(post(b"x", b"X-Long: " + b"a" * MAX_HEAD_BYTES + b"\r\n"))
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert asked.requests == []
+
+
+async def test_body_in_a_great_many_chunks_comes_whole(echo: StartEcho) -> None:
+    asked = await echo()
+    head = POST + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = await asked.exchange(head + b"1\r\nx\r\n" * 20_000, b"1\r\ny\r\n" * 10 + b"0\r\n\r\n")
+    assert bodies(answer) == [b"x" * 20_000 + b"y" * 10]
+
+
+async def test_caller_that_leaves_leaves_nothing_behind(echo: StartEcho) -> None:
+    asked = await echo()
+    asked.holds = True
+    _, writer = await asyncio.open_connection(asked.host, asked.port)
+    writer.write(post(b"body" * 1000))
+    await eventually(lambda: len(asked.waiting) == 1)
+    assert asked.server is not None
+    (connection,) = asked.server.connections
+    writer.close()
+    await eventually(lambda: connection.closed)
+    assert connection._current is None
+    assert connection._parser is None
+    assert connection._seen is None
+    assert connection.deadline.fire.__qualname__ == "_nothing"

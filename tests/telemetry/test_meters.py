@@ -92,7 +92,9 @@ def test_buckets_count_every_value_once_and_the_sum_is_in_nanoseconds(
 
 def test_answered_call_counts_its_tokens_money_and_attempt(meters: Meters, path: Path) -> None:
     usage = Usage(1, 2, 4, 8, 16, 32, 64)
-    meters.of_calls(LABELS).answered(usage, 12_345)
+    call = meters.of_calls(LABELS)
+    call.answered(usage, 12_345)
+    call.attempted()
     read = Read(path)
     assert [read.count(table.TOKENS, ("search", *TARGET, kind)) for kind in KINDS] == list(usage.by_kind())
     assert read.count(table.COST, CALL) == 12_345

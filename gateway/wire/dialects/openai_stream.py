@@ -54,6 +54,7 @@ class AnswerStream:
     __slots__ = (
         "_before",
         "_blocks",
+        "_choices",
         "_content_size",
         "_event_size",
         "_last",
@@ -68,8 +69,9 @@ class AnswerStream:
         "usage",
     )
 
-    def __init__(self, *, strips_usage: bool) -> None:
+    def __init__(self, *, strips_usage: bool, choices: int = 1) -> None:
         self._strips_usage = strips_usage
+        self._choices = choices
         self._scanner = Scanner()
         self._blocks = 0
         self._event_size = 0
@@ -200,10 +202,10 @@ class AnswerStream:
 
     def _has_finished(self) -> bool:
         # Two blocks: after the reason a block with the usage may have gone on.
+        finished: set[str] = set()
         for _, data in events((self._before + self._last)[-_LAST_EVENTS:]):
             choices = (try_object(data) or {}).get("choices")
-            if type(choices) is list and any(
-                type(choice) is dict and choice.get("finish_reason") for choice in choices
-            ):
-                return True
-        return False
+            for choice in choices if type(choices) is list else ():
+                if type(choice) is dict and choice.get("finish_reason"):
+                    finished.add(str(choice.get("index")))
+        return len(finished) >= self._choices
