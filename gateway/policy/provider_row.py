@@ -48,6 +48,10 @@ class ProviderRow:
     price_url: str
 
 
+CALLER_KEY_PREFIX = "hg-"
+"""What the keys begin with that `headgate keys new` makes."""
+
+
 class Unusable(Exception):
     """The provider has no row: its problems are noted, or it is optional and has no key."""
 
@@ -197,6 +201,10 @@ class ProviderCompiler:
                 secret = self._secret_of(ref)
             except SecretError as exc:
                 missing.append((place, str(exc)))
+                continue
+            if spec.optional and secret.startswith(CALLER_KEY_PREFIX):
+                # Who pasted `export OPENAI_API_KEY=hg-…` and starts a gateway from that shell.
+                missing.append((place, f"{ref.env or ref.file} holds a key of a gateway's caller"))
                 continue
             if not _SECRET.fullmatch(secret):
                 where = f"the environment variable {ref.env}" if ref.env else f"the file {ref.file}"

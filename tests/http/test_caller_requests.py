@@ -294,7 +294,9 @@ async def test_second_of_two_pipelined_requests_may_come_in_parts(echo: StartEch
 
 async def test_trailers_are_no_headers(echo: StartEcho) -> None:
     asked = await echo()
-    chunked = POST + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    chunked = (
+        POST + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    )
     await asked.exchange(chunked)
     assert b"authorization" not in dict(asked.requests[0].head.headers)
     assert b"authorization" not in asked.requests[0].head.known

@@ -1,0 +1,208 @@
+"""What goes wrong in one call stays in that call, and targets are judged by all that they do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.simulator.faults import Fault
+from tests.conftest import StartSimulator
+from tests.line.conftest import StartRelay
+from tests.line.test_attempts import two_targets
+from tests.relaying import CHAT, Relay
+from tests.running import eventually, policy_for
+
+PAIR = {**CHAT, "model": "pair"}
+DEEP = "[" * 300 + "]" * 300
+
+
+class Provider:
+    """A provider that gives one answer, whatever it is asked."""
+
+    def __init__(self) -> None:
+        self.status, self.body, self.asked, self.answers = 200, b"{}", 0, True
+        self._server: asyncio.Server | None = None
+        self._hung = asyncio.Event()
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def stop(self) -> None:
+        self._hung.set()
+        assert self._server is not None
+        self._server.close()
+
+    async def _head(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return b""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await self._head(reader):
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+            await reader.readexactly(length)
+            self.asked += 1
+            if not self.answers:
+                await self._hung.wait()
+                break
+            writer.write(
+                b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+                % (self.status, len(self.body), self.body)
+            )
+        writer.close()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    provider = Provider()
+    yield provider
+    await provider.stop()
+
+
+def pair(first: str, second: str, more: str = "", providers: str = "") -> str:
+    policy = policy_for(f"{first}/v1", models=f"  pair: {{targets: [upstream/a, second/b]{more}}}")
+    return policy.replace(
+        "providers:\n", f'providers:\n  second: {{base_url: "{second}/v1"}}\n{providers}', 1
+    )
+
+
+async def test_body_nested_too_deeply_is_refused(relay: Relay) -> None:
+    body = json.dumps(CHAT).encode()[:-1] + f', "x": {DEEP}}}'.encode()
+    answer = await relay.post(body)
+    assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+    assert "nested" in answer.error["message"]
+    assert (await relay.post()).status == 200
+
+
+@pytest.mark.parametrize("where", ["error", "detail"])
+async def test_provider_error_nested_too_deeply_is_told_without_it(
+    start: StartRelay, provider: Provider, where: str
+) -> None:
+    provider.status = 422
+    provider.body = (
+        f'{{"error": {{"message": "no", "x": {DEEP}}}}}' if where == "error" else f'{{"detail": {DEEP}}}'
+    ).encode()
+    relay = await start(policy_for(f"{await provider.start()}/v1"))
+    answer = await relay.post()
+    assert answer.status == 422
+    assert answer.error["message"]
+    assert "x" not in answer.error
+
+
+async def test_internal_failure_in_a_trial_leaves_the_trial_open(
+    start: StartRelay, simulate: StartSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await simulate(), await simulate()
+    relay = await start(
+        two_targets(first, second, "retries: {attempts: 0}, health: {failures: 1, eject: 200ms}")
+    )
+    first.script([Fault("status_500")])
+    await relay.post(PAIR)
+    await eventually(lambda: 1 in relay.line.health.down.values())
+    monkeypatch.setattr(
+        "gateway.line.attempt.write_body", lambda *_, **__: (_ for _ in ()).throw(RuntimeError())
+    )
+    assert (await relay.post(PAIR)).status == 500
+    monkeypatch.undo()
+    await eventually(lambda: 1 in relay.line.health.down.values())
+    assert (await relay.post(PAIR)).headers["x-headgate-target"] == "upstream/a"
+
+
+async def test_target_that_hangs_is_ejected(start: StartRelay, provider: Provider) -> None:
+    provider.answers = False
+    relay = await start(
+        pair(
+            await provider.start(),
+            "http://127.0.0.1:9",
+            ", timeouts: {total: 300ms}, health: {failures: 2, eject: 1m}, retries: {attempts: 0}",
+        )
+    )
+    for _ in range(2):
+        answer = await relay.post(PAIR)
+        assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    assert 0 in relay.line.health.down.values()
+    assert relay.counted("headgate_attempts_total", "pair", "upstream/a", "timeout") == 2
+
+
+async def test_target_that_cuts_its_streams_is_ejected(start: StartRelay, simulate: StartSimulator) -> None:
+    first, second = await simulate(output_tokens=20), await simulate()
+    relay = await start(two_targets(first, second, "health: {failures: 2, eject: 1m}"))
+    first.script([Fault("cut")] * 2)
+    for _ in range(2):
+        answer = await relay.stream(PAIR)
+        assert "[DONE]" not in answer.events
+    assert 0 in relay.line.health.down.values()
+    assert relay.counted("headgate_attempts_total", "pair", "upstream/a", "server_error") == 2
+    assert relay.counted("headgate_attempts_total", "pair", "upstream/a", "ok") == 0
+
+
+@pytest.mark.parametrize("status", [401, 402])
+async def test_target_whose_only_key_is_refused_is_passed_over(
+    start: StartRelay, simulate: StartSimulator, provider: Provider, status: int
+) -> None:
+    provider.status, provider.body = status, b'{"error": {"message": "no"}}'
+    second = await simulate()
+    relay = await start(pair(await provider.start(), second.url, ", fallback_on: [auth, rate_limited]"))
+    for _ in range(3):
+        assert (await relay.post(PAIR)).headers["x-headgate-target"] == "second/b"
+    assert provider.asked == 1
+
+
+async def test_empty_balance_is_told_as_quota(start: StartRelay, provider: Provider) -> None:
+    provider.status, provider.body = 402, b'{"error": {"message": "Insufficient Balance"}}'
+    relay = await start(policy_for(f"{await provider.start()}/v1"))
+    answer = await relay.post()
+    assert (answer.status, answer.headers["x-should-retry"]) == (429, "false")
+    assert provider.asked == 1
+
+
+async def test_busy_keys_do_not_multiply_a_call(start: StartRelay, provider: Provider) -> None:
+    provider.status, provider.body = 429, b'{"error": {"message": "slow down"}}'
+    url = await provider.start()
+    names = [f"KEY_{number}" for number in range(5)]
+    keys = ", ".join(f"{{env: {name}}}" for name in names)
+    policy = policy_for("http://unused/v1", models="  m: {targets: [many/x]}").replace(
+        "providers:\n", f'providers:\n  many: {{base_url: "{url}/v1", api_keys: [{keys}]}}\n', 1
+    )
+    relay = await start(policy_for(f"{url}/v1"))
+    relay.use(policy, {name: f"secret-{name}" for name in names})
+    assert (await relay.post({**CHAT, "model": "m"})).status == 429
+    assert provider.asked <= 4, "one attempt and the floor of the retry budget"
+
+
+async def test_alias_of_a_round_robin_goes_round(start: StartRelay, simulate: StartSimulator) -> None:
+    first, second = await simulate(), await simulate()
+    policy = two_targets(first, second, "strategy: round_robin")
+    relay = await start(policy + '\nroutes:\n  - {name: old, match: {model: "old-*"}, use: pair}\n')
+    targets = [
+        (await relay.post({**CHAT, "model": "old-name"})).headers["x-headgate-target"] for _ in range(4)
+    ]
+    assert sorted(targets) == ["second/b", "second/b", "upstream/a", "upstream/a"]
+
+
+async def test_choice_that_never_finished_makes_no_done(start: StartRelay, provider: Provider) -> None:
+    relay = await start(policy_for(f"{await provider.start()}/v1"))
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]},
+        {"choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    ]
+    text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
+
+    async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + text)
+        writer.close()
+
+    server = await asyncio.start_server(raw, "127.0.0.1", 0)
+    relay.use(policy_for(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"))
+    answer = await relay.stream({"n": 2})
+    assert "[DONE]" not in answer.events
+    assert json.loads(answer.events[-1])["error"]["code"] == "upstream_disconnected"
+    server.close()
