@@ -119,6 +119,18 @@ routes: [{name: r, match: {}, use: lost}]
     assert with_key.warnings == []
 
 
+def test_key_of_a_caller_is_no_key_of_an_optional_provider(compile_text: Callable[..., Compiled]) -> None:
+    text = "providers: {p: {base_url: 'http://h', optional: true, api_key: {env: A}}}\n"
+    left_out = compile_text(text, {"A": "hg-pasted-from-the-banner"})
+    assert (
+        "providers.p: left out, since it is optional and A holds a key of a gateway's caller"
+        in warnings_of(left_out)
+    )
+    assert left_out.tables["providers"] == []
+    (behind,) = compile_text(text.replace("optional: true, ", ""), {"A": "hg-k"}).tables["providers"]
+    assert behind["keys"][0]["secret"] == "hg-k"
+
+
 def test_optional_provider_goes_on_with_the_keys_it_has(compile_text: Callable[..., Compiled]) -> None:
     text = "providers: {p: {base_url: 'http://h', optional: true, api_keys: [{env: A}, {env: B}]}}\n"
     compiled = compile_text(text, {"B": "sk-b"})

@@ -162,3 +162,17 @@ async def test_reload_on_demand_says_what_came_of_it(gateway: Gateway, good: boo
         body = await answer.json()
     assert (answer.status, bool(body["problems"])) == ((200, False) if good else (409, True))
     assert ("new" in await models(gateway)) == good
+
+
+async def test_state_folder_that_takes_nothing_stops_no_reload(
+    serve: StartGateway, simulator: Simulator
+) -> None:
+    gateway = await serve(policy_for(simulator.url))
+    blocked = gateway.state / "accepted.new"
+    blocked.mkdir()
+    await gateway.edit(policy_for(simulator.url, models=NEW))
+    assert "cannot be kept" in gateway.said()
+    blocked.rmdir()
+    await gateway.edit(policy_for(simulator.url))
+    assert "new" not in await models(gateway)
+    assert '"new"' not in (gateway.state / "accepted.json").read_text()

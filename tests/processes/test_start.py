@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,14 @@ async def test_long_state_path_is_no_obstacle(tmp_path: Path, simulator: Simulat
         )
     finally:
         gateway.stop()
+
+
+def test_log_that_cannot_be_written(tmp_path: Path, policies: Path) -> None:
+    ended = serve_and_end(tmp_path, "--policies", str(policies), *ANY, "--log", "/nonexistent/calls.jsonl")
+    assert_refused(ended, "--log /nonexistent/calls.jsonl cannot be written")
+
+
+async def test_open_files_are_raised_to_what_is_allowed(gateway: Gateway) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for pid in gateway.running()["worker_pids"]:
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (most, most)
