@@ -113,7 +113,11 @@ async def _attempt(
         return failure
     except BaseException as ended:
         line.health.undecided(target.row)
-        if isinstance(ended, CallerGone):
+        if isinstance(ended, GatewayError):
+            # The caller's own mistake, found when its body was written: nothing was sent.
+            exchange.attempts -= 1
+            exchange.target = None
+        elif isinstance(ended, CallerGone):
             line.meters.attempt_failed(model.name, target.name, "caller_gone")
         raise
     if attempt.stream is None or target.row in line.health.down:

@@ -76,6 +76,7 @@ async def test_body_nested_too_deeply_is_refused(relay: Relay) -> None:
     answer = await relay.post(body)
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
     assert "nested" in answer.error["message"]
+    assert "x-headgate-target" not in answer.headers
     assert (await relay.post()).status == 200
 
 
