@@ -155,6 +155,25 @@ def _record(exchange: Exchange, kept: Kept | None, duration_s: float, overhead_s
     )
 
 
+def refusal_record(request_id: str, status: int, error_type: str) -> bytes:
+    """The log line of what was refused before it was a call: bad HTTP, too large, too many connections."""
+    members = {
+        "time": timestamp(now_s()).decode(),
+        "request_id": request_id,
+        **dict.fromkeys(("key", "team", "model", "target", "provider")),
+        "status": status,
+        "outcome": "refused",
+        "error_type": error_type,
+        "stream": False,
+        "attempts": 0,
+        **dict.fromkeys(("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")),
+        "cost_nanousd": None,
+        "usage_source": "none",
+        **dict.fromkeys(("duration_ms", "first_token_ms", "overhead_ms")),
+    }
+    return dumps(members) + b"\n"
+
+
 _TOKENS = b'"input_tokens":%d,"output_tokens":%d,"cached_input_tokens":%d,"reasoning_tokens":%d'
 _NO_TOKENS = b'"input_tokens":null,"output_tokens":null,"cached_input_tokens":null,"reasoning_tokens":null'
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import os
+import random
 import resource
 import signal
 import socket
@@ -23,7 +24,7 @@ from gateway.http.server import CallerServer
 from gateway.http.wheel import Wheel
 from gateway.line.exchange import Exchange
 from gateway.line.health import TargetHealth
-from gateway.line.observe import Kept
+from gateway.line.observe import Kept, refusal_record
 from gateway.line.outbound import Outbound
 from gateway.line.pipeline import begin, report
 from gateway.link.target_table import TargetTable
@@ -89,8 +90,13 @@ class Line:
     def refusal(self, kind: Kind) -> bytes:
         """A whole answer for what is not even a request."""
         body = error_body(GatewayError(kind))
-        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        request_id = f"{random.getrandbits(128):032x}"
+        head = (
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
+            f"x-headgate-request-id: {request_id}\r\nconnection: close\r\n"
+        )
         self.meters.failed("_none", "_none", "_none", "_none", "refused", kind.error_type)
+        self.log(refusal_record(request_id, kind.status, kind.error_type))
         return status_line(kind.status) + head.encode() + b"\r\n" + body
 
     def is_overloaded(self) -> bool:

@@ -207,3 +207,16 @@ async def test_choice_that_never_finished_makes_no_done(start: StartRelay, provi
     assert "[DONE]" not in answer.events
     assert json.loads(answer.events[-1])["error"]["code"] == "upstream_disconnected"
     server.close()
+
+
+async def test_what_is_no_call_yet_is_logged_with_its_id_too(relay: Relay) -> None:
+    reader, writer = await relay.connect()
+    writer.write(b"GET http://elsewhere.example/ HTTP/1.1\r\nhost: x\r\n\r\n")
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+    writer.close()
+    await relay.post()
+    refused, called = await relay.logged(2)
+    assert head.startswith("HTTP/1.1 400 ")
+    assert f"x-request-id: {refused['request_id']}\r\n" in head
+    assert (refused["status"], refused["error_type"]) == (400, "caller_bad_http")
+    assert list(refused) == list(called)
