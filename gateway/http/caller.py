@@ -221,6 +221,8 @@ class CallerConnection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         fresh = self._incoming is None
+        if fresh:
+            self._head_bytes = 0
         self._feeding = len(data)
         try:
             self._parser.feed_data(data)

@@ -330,3 +330,19 @@ async def test_caller_that_leaves_leaves_nothing_behind(echo: StartEcho) -> None
     assert connection._parser is None
     assert connection._seen is None
     assert connection.deadline.fire.__qualname__ == "_nothing"
+
+
+async def test_large_request_buys_the_next_head_no_time(echo: StartEcho) -> None:
+    asked = await echo()
+    reader, writer = await asyncio.open_connection(asked.host, asked.port)
+    writer.write(post(b"x" * 100_000))
+    await asyncio.wait_for(reader.readexactly(100_000), 5)
+    assert asked.server is not None
+    (connection,) = asked.server.connections
+    deadlines = []
+    for sent, piece in enumerate((b"P", b"O", b"S"), 1):
+        writer.write(piece)
+        await eventually(lambda count=sent: connection._head_bytes == count)
+        deadlines.append(connection.deadline.at_s)
+    assert len(set(deadlines)) == 1
+    writer.close()
