@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help run env test test-all check deps lock bench clean
+.PHONY: help run env test test-all check deps lock bench proof clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,10 +17,13 @@ env: ## make .venv with all that tests and checks need
 	@sh scripts/environment.sh dev
 
 test: env ## all tests that need no system packages, with coverage
-	@sh scripts/test.sh -m "not system" $(ARGS)
+	@sh scripts/test.sh -m "not system and not proof" $(ARGS)
 
 test-all: env ## all tests
-	@sh scripts/test.sh $(ARGS)
+	@sh scripts/test.sh -m "not proof" $(ARGS)
+
+proof: env ## what takes longer: storms of kills, reloads and disconnects (needs make deps)
+	@$(BIN)/python -m pytest -m proof --durations=0 $(ARGS)
 
 check: env ## lint, format, types
 	@echo "ruff check" && $(BIN)/ruff check --quiet .
