@@ -79,6 +79,14 @@ NOT_FOUND = Kind("caller_unknown_path", 404, _BAD, "unknown_url", "There is noth
 BAD_METHOD = Kind(
     "caller_bad_method", 405, _BAD, "method_not_allowed", "This path does not take this method."
 )
+BAD_FORM = Kind("caller_bad_form", 400, _BAD, None, "The body is not a valid multipart/form-data form.")
+BAD_TYPE = Kind(
+    "caller_bad_type",
+    415,
+    _BAD,
+    "unsupported_media_type",
+    "Send the body as application/json or multipart/form-data.",
+)
 BODY_TIMEOUT = Kind("caller_timeout", 408, _BAD, "request_timeout", "The request did not arrive in time.")
 TOO_LARGE = Kind(
     "caller_too_large", 413, _BAD, "request_too_large", "The body is larger than this gateway takes."
@@ -103,6 +111,17 @@ MODEL_FORBIDDEN = Kind(
 )
 NO_TARGET = Kind(
     "policy_no_target", 404, _BAD, "model_not_found", "No target of this model takes calls of this kind."
+)
+
+NOT_OPEN = Kind(
+    "policy_not_open",
+    404,
+    _BAD,
+    "unknown_url",
+    "This part of the API is not open to this API key; its operator can name it under pass_through.",
+)
+OBJECT_UNKNOWN = Kind(
+    "policy_object_unknown", 404, _BAD, "not_found", "There is no object of that id, or it is another team's."
 )
 
 UPSTREAM_UNREACHABLE = Kind(
@@ -183,6 +202,14 @@ STOPPING = Kind(
     "service_unavailable_error",
     "stopping",
     "The gateway is stopping. Try again shortly.",
+    (("retry-after", "1"),),
+)
+NO_RECORDS = Kind(
+    "gateway_no_records",
+    503,
+    "service_unavailable_error",
+    "records_unavailable",
+    "The gateway cannot look up whose stored objects these are. Try again shortly.",
     (("retry-after", "1"),),
 )
 INTERNAL = Kind(

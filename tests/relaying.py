@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,8 +13,9 @@ from typing import Any
 
 import aiohttp
 
+from gateway.control.objects import StoredObjects
 from gateway.http.server import CallerServer
-from gateway.line.worker import Line
+from gateway.line.worker import Ask, Line
 from gateway.link.target_table import TargetTable
 from gateway.policy.compile import compile_policy
 from gateway.policy.load import load_text, secret_reader
@@ -132,6 +133,26 @@ class Relay:
         return await asyncio.open_connection(self.host, self.port)
 
 
+def _asker(objects: StoredObjects) -> Ask:
+    """As control answers over the link."""
+    running: set[asyncio.Task[None]] = set()
+
+    def ask(question: dict[str, Any], told: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        wanted = [told]
+
+        async def answer() -> None:
+            reply = await objects.answer(question)
+            for one in wanted:
+                one(reply)
+
+        task = asyncio.get_running_loop().create_task(answer())
+        running.add(task)
+        task.add_done_callback(running.discard)
+        return wanted.clear
+
+    return ask
+
+
 async def start_relay(
     stack: AsyncExitStack, folder: Path, catalogue: Catalogue, policy: str, **limits: Any
 ) -> Relay:
@@ -151,5 +172,8 @@ async def start_relay(
     relay = Relay(line, server, host, port, folder / "slots", catalogue, http)
     relay._table = table
     line.log = relay.lines.append
+    objects = StoredObjects(folder / "objects.db")
+    stack.callback(objects.close)
+    line.ask = _asker(objects)
     relay.use(policy)
     return relay

@@ -122,11 +122,13 @@ async def test_lines_that_serve_prints_work_as_pasted(shell: Shell, example: Gat
 
 
 async def test_policy_of_the_readme_is_accepted(shell: Shell, tmp_path: Path) -> None:
-    (policy,) = blocks("yaml")
     folder = tmp_path / "reader" / "own"
     folder.mkdir()
-    assert policy.count("…") == 1
-    (folder / "policy.yaml").write_text(policy.replace("…", hashlib.sha256(b"a key").hexdigest()))
+    policies = blocks("yaml")
+    assert "".join(policies).count("…") == 1
+    for number, policy in enumerate(policies):
+        text = policy.replace("…", hashlib.sha256(b"a key").hexdigest())
+        (folder / f"{number}.yaml").write_text(text)
     assert "2 targets" in await shell.run("OPENAI_API_KEY=sk-not-used headgate check own")
 
 

@@ -19,6 +19,7 @@ from gateway.clock import monotonic_ms, monotonic_s
 from gateway.control.admin import build_app, is_loopback
 from gateway.control.exposition import Exposition, Sample
 from gateway.control.logwriter import LogWriter
+from gateway.control.objects import StoredObjects
 from gateway.control.reload import Reloader
 from gateway.link.control_end import WorkerLinks
 from gateway.link.target_table import TargetTable
@@ -39,7 +40,8 @@ class Control:
         self._simulator: Any = None
         self._targets = TargetTable.open(options.targets)
         self._writer = LogWriter(options.log, self._count_dropped)
-        self._links = WorkerLinks(self._writer.write)
+        self._objects = StoredObjects(Path(options.state) / "objects.db")
+        self._links = WorkerLinks(self._writer.write, self._objects.answer)
         self._reloader = Reloader(
             Path(options.policies),
             Path(options.state),
@@ -83,6 +85,7 @@ class Control:
         await runner.cleanup()
         if self._simulator is not None:
             await self._simulator.stop()
+        self._objects.close()
         self._writer.close()
         return 0
 

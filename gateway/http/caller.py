@@ -56,6 +56,13 @@ class Exchange(Protocol):
     def resume(self) -> None: ...
 
 
+class BodySink(Protocol):
+    """Who takes a request's body as it comes, instead of its being kept."""
+
+    def part(self, block: bytes) -> None: ...
+    def end(self) -> None: ...
+
+
 class CallerConnection(asyncio.Protocol):
     """One connection. The line writes answers through it and ends each with `finish`."""
 
@@ -77,6 +84,7 @@ class CallerConnection(asyncio.Protocol):
         "_requests",
         "_seen",
         "_server",
+        "_sink",
         "_started_s",
         "_strange",
         "closed",
@@ -110,6 +118,7 @@ class CallerConnection(asyncio.Protocol):
         self._closing = False
         self._broken = False
         self._current: Request | None = None
+        self._sink: BodySink | None = None
         self.closed = False
         self.paused = False
         self.exchange: Exchange | None = None
@@ -137,7 +146,7 @@ class CallerConnection(asyncio.Protocol):
         self._queue.clear()
         # llhttp holds our methods and we hold it, a cycle that the collector would find very late: what a
         # caller sent must not stay because it left (300 bodies of 1 MB stayed for minutes).
-        self._parser = self._seen = self._incoming = self._current = self._folded = None
+        self._parser = self._seen = self._incoming = self._current = self._folded = self._sink = None
         self._parts.clear()
         self._headers = []
         self._ahead = b""
@@ -244,6 +253,8 @@ class CallerConnection(asyncio.Protocol):
         if self._current is None:
             if self._queue:
                 self._begin(self._queue.popleft(), data if fresh else b"")
+        elif self._sink is not None:
+            self._pass_on(self._sink)
         elif self._current.complete and self.exchange is not None:
             self.deadline.clear()
             self.exchange.body_arrived()
@@ -251,7 +262,7 @@ class CallerConnection(asyncio.Protocol):
     def _begin(self, request: Request, data: bytes = b"") -> None:
         """`data` is what one read brought, if it began with this request."""
         head = request.head
-        wrong = head.check(self._server.max_body_bytes)
+        wrong = head.check(self._server.max_body_bytes, self._server.max_form_bytes)
         if wrong is not None:
             self._refuse(wrong)
             return
@@ -284,16 +295,19 @@ class CallerConnection(asyncio.Protocol):
                 return False
             self.deadline.set(started + HEAD_S)
             return True
+        self.deadline.set(started + BODY_S + self._head_bytes / MIN_BODY_BYTES_PER_S)
+        if len(self._headers) > MAX_HEADERS:
+            self._body_failed(HEADERS_TOO_LARGE)
+            return False
+        if self._sink is not None:
+            self._pass_on(self._sink)
+            return False
         self._held += size
         server.held_bytes += size
-        self.deadline.set(started + BODY_S + self._head_bytes / MIN_BODY_BYTES_PER_S)
         if len(self._parts) > MAX_PIECES:
             self._fold()
         if self._head_bytes > server.max_body_bytes and self._body_bytes() > server.max_body_bytes:
             self._body_failed(TOO_LARGE)
-            return False
-        if len(self._headers) > MAX_HEADERS:
-            self._body_failed(HEADERS_TOO_LARGE)
             return False
         if server.held_bytes > server.max_held_bytes:
             self._body_failed(OVERLOADED)
@@ -343,6 +357,51 @@ class CallerConnection(asyncio.Protocol):
         self._folded = None
         self._feed(head + rest)
 
+    @property
+    def max_form_bytes(self) -> int:
+        """The most that a body may have that is streamed."""
+        return self._server.max_form_bytes
+
+    def stream_body(self, sink: BodySink) -> None:
+        """From now on the body of the current request goes to `sink`, what is there of it at once."""
+        self._sink = sink
+        self._release_held()
+        self._pass_on(sink)
+
+    def pause_body(self, until_s: float) -> None:
+        """Reads nothing more of the body for now; `until_s` is the deadline meanwhile."""
+        self.transport.pause_reading()
+        self.deadline.set(until_s)
+
+    def resume_body(self) -> None:
+        """Reads on. The caller was not slow, so its time starts anew."""
+        if self.closed:
+            return
+        self.transport.resume_reading()
+        if self._sink is not None:
+            self._started_s = monotonic_s()
+            self._head_bytes = 1
+            self.deadline.set(self._started_s + BODY_S)
+
+    def _pass_on(self, sink: BodySink) -> None:
+        """Hands on what came of the body, and its end."""
+        current = self._current
+        assert current is not None
+        if current.complete:
+            block, current.body = current.body, b""
+        else:
+            if self._folded is not None:
+                self._fold()
+                self._parts[:] = [bytes(self._folded)]
+                self._folded = None
+            block = b"".join(self._parts)
+            self._parts.clear()
+        if block:
+            sink.part(block)
+        if current.complete and self._sink is sink:
+            self._sink = None
+            sink.end()
+
     def send_continue(self, request: Request) -> None:
         """Tells a caller that waits for it to send its body (RFC 9110 10.1.1)."""
         if request.complete or request.head.version == "1.0":
@@ -364,7 +423,7 @@ class CallerConnection(asyncio.Protocol):
     def finish(self, *, keep_alive: bool) -> None:
         """The answer is written whole. The next request begins, or the connection closes politely."""
         whole = self._current is not None and self._current.complete
-        self.exchange = self._current = None
+        self.exchange = self._current = self._sink = None
         self._release_held()
         if self.closed:
             return

@@ -54,8 +54,11 @@ class Head:
         self.memo: object = None
         """What the line worked out from this head, for the next request that has it."""
 
-    def check(self, max_body_bytes: int) -> Kind | None:
-        """What is wrong with a head that llhttp let through; None if nothing. Fills `known`."""
+    def check(self, max_body_bytes: int, max_form_bytes: int) -> Kind | None:
+        """What is wrong with a head that llhttp let through; None if nothing. Fills `known`.
+
+        Forms may be larger than other bodies: they are passed on as they come.
+        """
         headers, known, version = self.headers, self.known, self.version
         size = len(self.target) + sum([len(name) + len(value) for name, value in headers])
         if len(headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
@@ -77,7 +80,9 @@ class Head:
             return BAD_HTTP
         length = known.get(b"content-length")
         if length is not None and int(length) > max_body_bytes:
-            return TOO_LARGE
+            is_form = known.get(b"content-type", b"").lower().startswith(b"multipart/")
+            if not is_form or int(length) > max_form_bytes:
+                return TOO_LARGE
         return None
 
 

@@ -33,6 +33,7 @@ class CallerServer:
         "held_bytes",
         "max_body_bytes",
         "max_connections",
+        "max_form_bytes",
         "max_held_bytes",
         "max_requests",
         "outbox",
@@ -45,6 +46,7 @@ class CallerServer:
         wheel: Wheel,
         *,
         max_body_bytes: int = 32 << 20,
+        max_form_bytes: int = 512 << 20,
         max_held_bytes: int = 256 << 20,
         max_connections: int = 16_384,
         max_requests: int = 0,
@@ -52,6 +54,8 @@ class CallerServer:
         self.handler = handler
         self.wheel = wheel
         self.max_body_bytes = max_body_bytes
+        self.max_form_bytes = max_form_bytes
+        """What may be streamed through; nothing of it is held."""
         self.max_held_bytes = max_held_bytes
         self.max_connections = max_connections
         self.max_requests = max_requests

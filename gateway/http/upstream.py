@@ -46,6 +46,13 @@ class Receiver(Protocol):
         """Nothing more comes."""
 
 
+class Upload(Protocol):
+    """A body on its way to a provider; told when the provider takes no more of it for now."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
 class _Drain:
     """Waits for the end of a body of which nothing more may come."""
 
@@ -90,6 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
         "receiver",
         "sent_s",
         "transport",
+        "upload",
         "used",
     )
 
@@ -119,6 +127,8 @@ class UpstreamConnection(asyncio.Protocol):
         """When the request was written (`monotonic_s`)."""
         self.used = False
         """True once an answer was read whole: from then on the connection is a reused one."""
+        self.upload: Upload | None = None
+        """The body that is still being sent; until its end the connection cannot be used again."""
         self.idle = Deadline(pool.wheel, self.close)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
 
@@ -142,6 +152,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
+
+    def pause_writing(self) -> None:
+        if self.upload is not None:
+            self.upload.pause()
+
+    def resume_writing(self) -> None:
+        if self.upload is not None:
+            self.upload.resume()
 
     def data_received(self, data: bytes) -> None:
         if self.receiver is None:
@@ -193,6 +211,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._announced = self._complete = self._until_close = False
         self._pool.outbox.write(self._write, data)
 
+    def send_more(self, data: bytes) -> None:
+        """Sends a further part of the request's body."""
+        self._pool.outbox.write(self._write_more, data)
+
+    def _write_more(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
     def _write(self, data: bytes) -> None:
         self.sent_s = monotonic_s()
         # uvloop raises on a write after an abort, which may have come since.
@@ -238,7 +264,7 @@ class UpstreamConnection(asyncio.Protocol):
         receiver, self.receiver = self.receiver, None
         assert receiver is not None
         self.used = True
-        if self._reusable and not self.closed and not self._until_close:
+        if self._reusable and not self.closed and not self._until_close and self.upload is None:
             self._pool.release(self)
         else:
             self.close()

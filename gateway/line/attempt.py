@@ -17,6 +17,7 @@ from gateway.errors import (
     ProviderError,
 )
 from gateway.http.message import Answer
+from gateway.http.pool import Pool
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
 from gateway.policy.snapshot import Model, ProviderKey, Target
@@ -48,6 +49,24 @@ class AttemptFailed(Exception):
         self.reason = reason
         self.kind = kind
         self.provider_error = provider_error
+
+
+async def connect(exchange: Exchange, pool: Pool, model: Model) -> UpstreamConnection:
+    """A fresh connection. Raises `AttemptFailed`, or what ends the call itself."""
+    leave = pool.connect(exchange.wake, model.timeouts.connect_s)
+    exchange.set_deadline(model.timeouts.connect_s)
+    try:
+        connection: UpstreamConnection | None = await SUSPEND
+    except DeadlinePassed as passed:
+        if passed.total:
+            raise AttemptFailed("connect", UPSTREAM_TIMEOUT, ends_call=True) from None
+        connection = None
+    finally:
+        leave()
+    if connection is None:
+        raise AttemptFailed("connect", UPSTREAM_UNREACHABLE)
+    exchange.caller.deadline.set(exchange.total_at_s)
+    return connection
 
 
 class Attempt:
@@ -145,7 +164,7 @@ class Attempt:
         may_be_stale = True
         while True:
             if connection is None:
-                connection = await self._connect(pool, model)
+                connection = await connect(exchange, pool, model)
             self.connection = connection
             connection.send(request, self)
             if call.stream:
@@ -175,23 +194,6 @@ class Attempt:
     def body(self) -> bytes:
         """What has come of the body, ready to go on."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-
-    async def _connect(self, pool: Any, model: Model) -> UpstreamConnection:
-        exchange = self._exchange
-        leave = pool.connect(exchange.wake, model.timeouts.connect_s)
-        exchange.set_deadline(model.timeouts.connect_s)
-        try:
-            connection: UpstreamConnection | None = await SUSPEND
-        except DeadlinePassed as passed:
-            if passed.total:
-                raise AttemptFailed("connect", UPSTREAM_TIMEOUT, ends_call=True) from None
-            connection = None
-        finally:
-            leave()
-        if connection is None:
-            raise AttemptFailed("connect", UPSTREAM_UNREACHABLE)
-        exchange.caller.deadline.set(exchange.total_at_s)
-        return connection
 
     def _timed_out(self, passed: DeadlinePassed) -> AttemptFailed:
         if passed.total:

@@ -60,7 +60,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
             if key is not None:
                 refused_keys |= {key}
             if failure.ends_call:
-                raise _final(failure)
+                raise final_error(failure)
             quota = error is not None and error.quota
             step = retry.next_step(
                 failure.reason,
@@ -85,7 +85,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     exchange.fallbacks += 1
                     line.meters.fallback(model.name, failure.reason)
                     break
-                raise _final(failure)
+                raise final_error(failure)
             exchange.retries += 1
             line.meters.retry(model.name, target.name)
             if step == retry.RETRY:
@@ -135,7 +135,7 @@ async def _wait(exchange: Exchange, failure: AttemptFailed, retries: int) -> Non
     if error is not None and error.retry_after_s is not None:
         wait_s = max(wait_s, error.retry_after_s)
     if monotonic_s() + wait_s >= exchange.total_at_s:
-        raise _final(failure)
+        raise final_error(failure)
     exchange.caller.deadline.set(exchange.total_at_s)
     try:
         await exchange.sleep(wait_s)
@@ -143,7 +143,7 @@ async def _wait(exchange: Exchange, failure: AttemptFailed, retries: int) -> Non
         raise GatewayError(UPSTREAM_TIMEOUT) from None
 
 
-def _final(failure: AttemptFailed) -> GatewayError:
+def final_error(failure: AttemptFailed) -> GatewayError:
     """What the caller is told when no attempt is left."""
     error = failure.provider_error
     if error is None:

@@ -7,15 +7,18 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.errors import BAD_METHOD, NOT_FOUND, GatewayError
 from gateway.wire.dialects.openai_chat import ENDPOINTS
+from gateway.wire.dialects.openai_families import Passing, passing_of
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a path stands for. `kind` is one of `openai_chat.ENDPOINTS`, or "models"."""
+    """What a path stands for. `kind` is one of `openai_chat.ENDPOINTS`, or "models", or "pass_through"."""
 
     kind: str
     model: str | None = None
     """The model where the path names it (Azure deployments, `/models/{id}`)."""
+    passing: Passing | None = None
+    """What is passed through; None for the other kinds."""
 
 
 _FIXED: dict[bytes, Endpoint] = {
@@ -32,16 +35,27 @@ def endpoint_of(method: bytes, target: bytes) -> Endpoint:
     """The endpoint of a request line. Raises `GatewayError` (404, 405)."""
     found = _FIXED.get(target)
     if found is None:
-        path = target.partition(b"?")[0]
+        path, _, query = target.partition(b"?")
         found = _FIXED.get(path) or _with_model(path)
         if found is None:
-            raise GatewayError(NOT_FOUND)
+            return _passed_through(method, path, query)
     if found.kind == "models":
         if method not in (b"GET", b"HEAD"):
             raise GatewayError(BAD_METHOD, headers=(("allow", "GET, HEAD"),))
     elif method != b"POST":
         raise GatewayError(BAD_METHOD, headers=(("allow", "POST"),))
     return found
+
+
+def _passed_through(method: bytes, path: bytes, query: bytes) -> Endpoint:
+    for prefix in (b"/v1", b"/openai/v1"):
+        if path.startswith(prefix + b"/"):
+            passing, methods = passing_of(method, path[len(prefix) :], query)
+            if passing is not None:
+                return Endpoint("pass_through", passing=passing)
+            if methods:
+                raise GatewayError(BAD_METHOD, headers=(("allow", ", ".join(methods)),))
+    raise GatewayError(NOT_FOUND)
 
 
 def _with_model(path: bytes) -> Endpoint | None:

@@ -37,7 +37,7 @@ class Kept:
             target.name,
             target.model,
             target.provider.otel_name,
-            OPERATIONS[endpoint],
+            OPERATIONS.get(endpoint, endpoint),
         )
         self.meters = exchange.line.meters.of_calls(labels)
         self.names = _names(key, model.name, target)
@@ -80,12 +80,15 @@ def _count(exchange: Exchange, kept: Kept, ended_s: float) -> None:
     duration_s = ended_s - exchange.started_s
     if usage is not None:
         meters.answered(usage, exchange.cost_nanousd)
+    elif exchange.cost_nanousd:
+        meters.charged(exchange.cost_nanousd)
+    if usage is not None or exchange.first_written_s:
         if exchange.attempt_outcome:
             labels = meters.labels
             exchange.line.meters.attempt_failed(labels.model, labels.target, exchange.attempt_outcome)
         else:
             meters.attempted()
-        if exchange.first_token_s:
+        if usage is not None and exchange.first_token_s:
             later = usage.total_output - 1
             per_token_s = (ended_s - exchange.first_token_s) / later if later > 0 else None
             meters.streamed(exchange.first_token_s - exchange.started_s, per_token_s)
@@ -115,7 +118,7 @@ def _model_label(exchange: Exchange) -> str:
     call, snapshot, model = exchange.call, exchange.snapshot, exchange.model
     if model is not None:
         return model.name
-    if call is None or snapshot is None:
+    if call is None or snapshot is None or not call.model:
         return NONE
     return call.model if call.model in snapshot.models else OTHER
 

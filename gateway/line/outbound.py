@@ -56,7 +56,7 @@ class Outbound:
         self.answer_heads = {
             target: b"x-headgate-target: %b\r\nx-headgate-policy: %b\r\n"
             % (_visible(target.name), snapshot.hash.encode())
-            for model in snapshot.models.values()
+            for model in (*snapshot.models.values(), *(row.model for row in snapshot.passages.values()))
             for target in model.targets
         }
         pools: dict[Origin, Pool] = {}
@@ -110,16 +110,33 @@ def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> byte
     path += ENDPOINTS[endpoint]
     if provider.api_version is not None:
         path += f"?api-version={quote(provider.api_version, safe='')}"
+    lines = _first_lines("POST", path, provider, key)
+    lines.insert(3, "accept: application/json, text/event-stream")
+    lines.append("content-type: application/json")
+    return "\r\n".join(lines).encode("latin-1") + b"\r\ncontent-length: "
+
+
+def passing_head(provider: Provider, key: ProviderKey | None, method: str, path: str, type_: bytes) -> bytes:
+    """The head of a request that is passed through, up to the headers that frame its body.
+
+    `path` is below the base URL, with its query; `type_` the body's content type, b"" for none.
+    """
+    lines = _first_lines(method, provider.base_path + path, provider, key)
+    lines.insert(3, "accept: */*")
+    head = "\r\n".join(lines).encode("latin-1") + b"\r\n"
+    return head + b"content-type: %b\r\n" % type_ if type_ else head
+
+
+def _first_lines(method: str, path: str, provider: Provider, key: ProviderKey | None) -> list[str]:
+    """Request line and the headers that all requests to a provider have."""
     proxied = provider.proxy is not None and provider.scheme == "http"
     if proxied:
         path = f"http://{provider.authority}{path}"
     lines = [
-        f"POST {path} HTTP/1.1",
+        f"{method} {path} HTTP/1.1",
         f"host: {provider.authority}",
         "user-agent: headgate",
-        "accept: application/json, text/event-stream",
         "accept-encoding: identity",
-        "content-type: application/json",
     ]
     if key is not None and provider.auth != "none":
         value = f"Bearer {key.secret}" if provider.auth == "bearer" else key.secret
@@ -127,7 +144,7 @@ def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> byte
     if proxied and (credentials := proxy_authorization(provider.proxy or "")) is not None:
         lines.append(f"proxy-authorization: {credentials}")
     lines.extend(f"{name.lower()}: {value}" for name, value in provider.headers)
-    return "\r\n".join(lines).encode("latin-1") + b"\r\ncontent-length: "
+    return lines
 
 
 class _Prefixes(dict[bytes, bytes]):

@@ -25,6 +25,7 @@ from gateway.line.admission import Admission, admit
 from gateway.line.attempts import send
 from gateway.line.exchange import DeadlinePassed, Exchange
 from gateway.line.observe import observe
+from gateway.line.passing import pass_through
 from gateway.line.relay import relay
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Snapshot
@@ -45,6 +46,9 @@ async def serve(exchange: Exchange) -> None:
         endpoint = admission.endpoint
         if endpoint.kind == "models":
             list_models(exchange, exchange.key, endpoint.model)
+            return
+        if endpoint.passing is not None:
+            await pass_through(exchange, endpoint.passing)
             return
         body = await exchange.body()
         exchange.call = read_call(endpoint.kind, body, endpoint.model)

@@ -44,13 +44,12 @@ async def relay(exchange: Exchange, attempt: Attempt) -> None:
         await _relay_long(exchange, attempt)
 
 
-def _head(exchange: Exchange, attempt: Attempt, framing: bytes) -> bytes:
+def answer_head(exchange: Exchange, answer: Answer, framing: bytes, line: bytes = STATUS_200) -> bytes:
     """Status line and headers up to and with the blank line."""
-    answer = attempt.answer
     target = exchange.target
-    assert answer is not None and target is not None
+    assert target is not None
     head = b"%b%bx-request-id: %b\r\nx-headgate-request-id: %b\r\nx-headgate-attempts: %d\r\n%b%b" % (
-        STATUS_200,
+        line,
         framing,
         exchange.request_id,
         exchange.request_id,
@@ -63,8 +62,8 @@ def _head(exchange: Exchange, attempt: Attempt, framing: bytes) -> bytes:
 
 def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
     """An answer that was read whole: one write, with its length and its cost."""
-    fields, call = attempt.fields, exchange.call
-    assert fields is not None and call is not None
+    fields, call, answer = attempt.fields, exchange.call, attempt.answer
+    assert fields is not None and call is not None and answer is not None
     body = attempt.body
     exchange.usage = usage = read_usage(fields) or estimated_usage(call.size, len(body))
     cost = exchange.price(usage)
@@ -72,7 +71,7 @@ def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
     if cost is not None:
         framing += b"x-headgate-cost-usd: %b\r\n" % usd(cost)
     exchange.mark_written()
-    exchange.caller.write(_head(exchange, attempt, framing) + body)
+    exchange.caller.write(answer_head(exchange, answer, framing) + body)
     exchange.caller.finish(keep_alive=exchange.request.keep_alive)
 
 
@@ -131,10 +130,8 @@ class _Copy(Pausable):
         self.failure = UPSTREAM_LOST if failure.what == "closed" else UPSTREAM_BAD_ANSWER
         self._exchange.wake(None)
 
-    async def run(self, attempt: Attempt) -> None:
+    async def run(self, answer: Answer) -> None:
         """Copies until the upstream's body ends, one way or the other."""
-        answer = attempt.answer
-        assert answer is not None
         if answer.complete or self.is_whole():
             return
         self._connection.receiver = self
@@ -229,8 +226,8 @@ class _StreamCopy(_Copy):
 
 
 async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStream) -> None:
-    connection, call = attempt.connection, exchange.call
-    assert connection is not None and call is not None
+    connection, call, answer = attempt.connection, exchange.call, attempt.answer
+    assert connection is not None and call is not None and answer is not None
     copy = _StreamCopy(exchange, connection, stream)
     meters = exchange.line.meters
     framing = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
@@ -239,10 +236,10 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
     held = attempt.body
     exchange.mark_written()
     exchange.first_token_s = exchange.first_written_s
-    exchange.caller.write(_head(exchange, attempt, framing) + copy.framed(held, last=stream.done))
+    exchange.caller.write(answer_head(exchange, answer, framing) + copy.framed(held, last=stream.done))
     meters.streams_open(1)
     try:
-        await copy.run(attempt)
+        await copy.run(answer)
     finally:
         meters.streams_open(-1)
         exchange.usage = usage = stream.usage or stream.estimate(call.size)
@@ -286,7 +283,7 @@ def _stream_failure(copy: _StreamCopy, stream: AnswerStream) -> GatewayError | N
     return GatewayError(copy.failure or UPSTREAM_LOST)
 
 
-class _LongCopy(_Copy):
+class LongCopy(_Copy):
     """Copies a plain answer that is too long to hold, and keeps its end for the usage."""
 
     __slots__ = ("size", "tail")
@@ -306,7 +303,7 @@ async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
     connection, call, answer = attempt.connection, exchange.call, attempt.answer
     assert connection is not None and call is not None and answer is not None
     begun = attempt.body
-    copy = _LongCopy(exchange, connection, begun)
+    copy = LongCopy(exchange, connection, begun)
     length = answer.headers.get(b"content-length")
     framing = b"content-type: application/json\r\n"
     if length is not None:
@@ -315,10 +312,10 @@ async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
     elif copy.chunked:
         framing += b"transfer-encoding: chunked\r\n"
     exchange.mark_written()
-    exchange.caller.write(_head(exchange, attempt, framing))
+    exchange.caller.write(answer_head(exchange, answer, framing))
     copy.write(begun)
     try:
-        await copy.run(attempt)
+        await copy.run(answer)
     finally:
         usage: Usage = usage_in_tail(copy.tail) or estimated_usage(call.size, copy.size)
         exchange.usage = usage

@@ -11,7 +11,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -43,6 +43,10 @@ connections share badly over SO_REUSEPORT (busiest of 8 workers 1.8 times the me
 DRAIN_S = 30.0
 
 
+Ask = Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], Callable[[], None]]
+"""`ControlLink.ask`."""
+
+
 class Line:
     """What all calls of one worker share."""
 
@@ -56,6 +60,7 @@ class Line:
         self.exchanges: set[Exchange] = set()
         self.snapshot: Snapshot | None = None
         self.log = _nowhere
+        self.ask: Ask = _nobody
         self.kept: dict[tuple[Key, Model, Target, str], Kept] = {}
         """What calls need when they end, by key, model, target and endpoint of the policy in force."""
         self._prepared: dict[str, Snapshot] = {}
@@ -139,6 +144,11 @@ def _nowhere(line: bytes) -> None:
     """Before the link to control stands there is nobody to log to."""
 
 
+def _nobody(question: dict[str, Any], told: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Nor anybody to ask."""
+    return lambda: None
+
+
 async def run(options: argparse.Namespace) -> None:
     """Serves until SIGTERM, then finishes what is under way (30 s at most)."""
     loop = asyncio.get_running_loop()
@@ -149,7 +159,7 @@ async def run(options: argparse.Namespace) -> None:
     link = ControlLink(
         options.control_socket, options.index, line.prepare, line.switch, line.meters.log_dropped
     )
-    line.log = link.log
+    line.log, line.ask = link.log, link.ask
     workers = TargetTable.open(options.targets).workers
     callers = CallerServer(
         line,

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import orjson
 
-from gateway.link.frames import HELLO, LOG, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+from gateway.link.frames import (
+    ASK,
+    HELLO,
+    LOG,
+    PREPARE,
+    PREPARED,
+    REPLY,
+    SWITCH,
+    SWITCHED,
+    FrameReader,
+    frame,
+)
+
+Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Answers a worker's question; may be asked the same one twice."""
 
 PREPARE_S = 2.0
 """How long a worker may take to build a snapshot; one that takes longer gets it when it answers."""
@@ -18,8 +32,10 @@ PREPARE_S = 2.0
 class WorkerLinks:
     """The workers that are connected, and the policy that all of them should have."""
 
-    def __init__(self, on_log: Callable[[bytes], None]) -> None:
+    def __init__(self, on_log: Callable[[bytes], None], answerer: Answerer) -> None:
         self._on_log = on_log
+        self._answerer = answerer
+        self._answering: set[asyncio.Task[None]] = set()
         self._ends: set[_End] = set()
         self._tables = b""
         self._hash = ""
@@ -84,6 +100,15 @@ class WorkerLinks:
     def log(self, lines: bytes) -> None:
         self._on_log(lines)
 
+    def ask(self, end: _End, question: dict[str, Any]) -> None:
+        """Has a worker's question answered, in a task of its own."""
+        task = asyncio.get_running_loop().create_task(self._answer(end, question))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, end: _End, question: dict[str, Any]) -> None:
+        end.reply({**await self._answerer(question), "n": question["n"]})
+
 
 class _End(asyncio.Protocol):
     """One worker's connection."""
@@ -131,6 +156,8 @@ class _End(asyncio.Protocol):
             self._answered()
             if self.wants_switch and self.prepared:
                 self.switch(self.prepared)
+        elif kind == ASK:
+            self._links.ask(self, message)
         elif kind == SWITCHED:
             self.switched = message["hash"]
             self._links.switched()
@@ -148,6 +175,11 @@ class _End(asyncio.Protocol):
         """Has the worker take up what it prepared."""
         self.wants_switch = False
         self._transport.write(frame(SWITCH, orjson.dumps({"hash": hash_})))
+
+    def reply(self, answer: dict[str, Any]) -> None:
+        """Answers a question, if the worker is still there; another connection of its would ask again."""
+        if not self._transport.is_closing():
+            self._transport.write(frame(REPLY, orjson.dumps(answer)))
 
     def close(self) -> None:
         self._transport.close()

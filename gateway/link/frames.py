@@ -8,6 +8,9 @@ HELLO, PREPARE, PREPARED, SWITCH, SWITCHED = 1, 2, 3, 4, 5
 """HELLO worker → control {"index", "pid"}; PREPARE control → worker: a policy's tables; PREPARED worker →
 control {"hash"} or {"hash", "error"}; SWITCH control → worker {"hash"}; SWITCHED worker → control
 {"hash"}."""
+ASK, REPLY = 6, 7
+"""ASK worker → control {"n", …}: a question that only control can answer; REPLY control → worker {"n", …}.
+Questions are sent again after a reconnect, so whatever they do must do no harm twice."""
 LOG = 16
 """Worker → control: whole JSON lines, each with its line end."""
 

@@ -12,13 +12,26 @@ from typing import Any, cast
 
 import orjson
 
-from gateway.link.frames import HELLO, LOG, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+from gateway.link.frames import (
+    ASK,
+    HELLO,
+    LOG,
+    PREPARE,
+    PREPARED,
+    REPLY,
+    SWITCH,
+    SWITCHED,
+    FrameReader,
+    frame,
+)
 
 HELD_BYTES = 4 << 20
 FLUSH_BYTES = 256 << 10
 FLUSH_S = 0.05
 RECONNECT_S = 0.1
 CLOSE_S = 2.0
+MAX_QUESTIONS = 4096
+"""Questions that may wait for an answer; more are not asked."""
 
 
 class ControlLink:
@@ -42,6 +55,8 @@ class ControlLink:
         self._timer: asyncio.TimerHandle | None = None
         self._end: _End | None = None
         self._dial: asyncio.Task[None] | None = None
+        self._questions: dict[int, tuple[bytes, Callable[[dict[str, Any]], None]]] = {}
+        self._asked = 0
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
@@ -60,6 +75,24 @@ class ControlLink:
             self._timer = self._loop.call_later(FLUSH_S, self._flush)
         elif held > FLUSH_BYTES:
             self._send()
+
+    def ask(self, question: dict[str, Any], told: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Asks control; `told` gets the reply, later and once, however often control dies meanwhile.
+
+        Returns what to call when nobody waits any more; the question is forgotten then.
+        """
+        self._asked += 1
+        number = self._asked
+        if len(self._questions) < MAX_QUESTIONS:
+            message = frame(ASK, orjson.dumps({"n": number, **question}))
+            self._questions[number] = (message, told)
+            if self._end is not None and self._end.transport is not None:
+                self._end.transport.write(message)
+
+        def leave() -> None:
+            self._questions.pop(number, None)
+
+        return leave
 
     async def close(self) -> None:
         """Sends what is left (2 s at most) and closes."""
@@ -85,7 +118,9 @@ class ControlLink:
                 continue
             self._end = end
             hello = orjson.dumps({"index": self._index, "pid": os.getpid()})
-            cast(asyncio.WriteTransport, end.transport).write(frame(HELLO, hello))
+            transport = cast(asyncio.WriteTransport, end.transport)
+            transport.write(frame(HELLO, hello))
+            transport.writelines(message for message, _ in self._questions.values())
             await end.lost.wait()
             self._end = None
             await asyncio.sleep(RECONNECT_S)
@@ -122,6 +157,11 @@ class ControlLink:
             hash_ = orjson.loads(payload)["hash"]
             self._on_switch(hash_)
             self._reply(end, SWITCHED, {"hash": hash_})
+        elif kind == REPLY:
+            reply = orjson.loads(payload)
+            _, told = self._questions.pop(reply["n"], (b"", None))
+            if told is not None:
+                told(reply)
 
     @staticmethod
     def _reply(end: _End | None, kind: int, answer: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,15 @@ from typing import Any
 from gateway.policy.merge import Policy
 from gateway.policy.problem import PolicyError, Problem, did_you_mean, in_order
 from gateway.policy.provider_row import ProviderCompiler, ProviderRow, Unusable
-from gateway.policy.spec import MatchSpec, ModelSpec, PriceSpec, SecretRef, TargetSpec
+from gateway.policy.spec import (
+    KeySpec,
+    MatchSpec,
+    ModelSpec,
+    PriceSpec,
+    SecretRef,
+    TargetSpec,
+    Timeouts,
+)
 from gateway.pricing.catalogue import Catalogue, PriceTable, pico_per_token
 
 MAX_TARGET_NAME_BYTES = 192
@@ -97,6 +106,7 @@ class _Compiler:
             "teams": [{"name": name} for name in self._spec.teams],
             "keys": self._keys(),
             "routes": self._routes(),
+            "pass_through": self._passages(),
         }
         self._check_prices()
         if self._problems:
@@ -147,12 +157,7 @@ class _Compiler:
                     "targets": targets,
                     "fallback_on": list(dict.fromkeys(spec.fallback_on)),
                     "retries": {"attempts": spec.retries.attempts, "budget": spec.retries.budget},
-                    "timeouts": {
-                        "connect_s": spec.timeouts.connect,
-                        "first_token_s": spec.timeouts.first_token,
-                        "stall_s": spec.timeouts.stall,
-                        "total_s": spec.timeouts.total,
-                    },
+                    "timeouts": _timeouts(spec.timeouts),
                     "health": {"failures": spec.health.failures, "eject_s": spec.health.eject},
                 }
             )
@@ -226,18 +231,20 @@ class _Compiler:
             elif pattern not in self._used_prices:
                 self._warn(("prices", pattern), "is the price of no target")
 
-    def _globs(
-        self, path: tuple[str | int, ...], patterns: Sequence[str], *, word: str = "model"
-    ) -> set[str]:
-        """The policy's models that a list of names and patterns means, those that are left out among them."""
+    def _globs(self, path: tuple[str | int, ...], patterns: Sequence[str], *, passes: bool) -> set[str]:
+        """The policy's models that a list of names and patterns means, those that are left out among them.
+
+        `passes`: names that are passed through may be a provider's own.
+        """
         found: set[str] = set()
         for number, pattern in enumerate(patterns):
             matching = self._matching(pattern)
             if not matching and _is_glob(pattern):
-                self._warn((*path, number), f"{pattern!r} is the name of no {word}")
+                self._warn((*path, number), f"{pattern!r} is the name of no model")
             elif not matching:
                 hint = did_you_mean(pattern, self._spec.models)
-                self._say((*path, number), f"there is no {word} {pattern!r}{hint}")
+                tell = self._warn if passes else self._say
+                tell((*path, number), f"there is no model {pattern!r}{hint}")
             found |= matching
         return found
 
@@ -251,7 +258,7 @@ class _Compiler:
 
     def _keys(self) -> list[dict[str, Any]]:
         teams = {
-            name: self._globs(("teams", name, "models"), spec.models)
+            name: self._globs(("teams", name, "models"), spec.models, passes=bool(spec.pass_through))
             for name, spec in self._spec.teams.items()
         }
         team_index = {name: index for index, name in enumerate(teams)}
@@ -266,8 +273,9 @@ class _Compiler:
                 self._say((*path, "team"), f"there is no team {spec.team!r}{did_you_mean(spec.team, teams)}")
                 continue
             allowed = teams[spec.team]
+            families = self._families(path, spec)
             if spec.models is not None:
-                own = self._globs((*path, "models"), spec.models)
+                own = self._globs((*path, "models"), spec.models, passes=bool(families))
                 for other in sorted(own - allowed):
                     if other in spec.models:
                         self._warn((*path, "models"), f"{other!r} is not a model of the team {spec.team!r}")
@@ -284,10 +292,50 @@ class _Compiler:
                     "sha256": spec.sha256,
                     "expires": None if spec.expires is None else spec.expires.timestamp(),
                     "models": usable,
+                    "pass_through": families,
+                    # A name that is passed through need not be a model of the policy's.
+                    "names": [self._spec.teams[spec.team].models, *([spec.models] if spec.models else [])],
                 }
             )
         if not self._spec.keys:
             self._warn(("keys",), "no key is defined, so nobody may call; 'headgate keys new' makes one")
+        return tables
+
+    def _families(self, path: tuple[str, ...], spec: KeySpec) -> list[str]:
+        team = self._spec.teams[spec.team].pass_through
+        families = team if spec.pass_through is None else spec.pass_through
+        where = (
+            (*path, "pass_through") if spec.pass_through is not None else ("teams", spec.team, "pass_through")
+        )
+        for family in families:
+            if family not in self._spec.pass_through:
+                self._warn(where, f"{family} goes nowhere: pass_through has no provider for it")
+        return sorted(set(families))
+
+    def _passages(self) -> list[dict[str, Any]]:
+        tables = []
+        for family, spec in self._spec.pass_through.items():
+            path = ("pass_through", family)
+            if spec.provider not in self._spec.providers:
+                hint = did_you_mean(spec.provider, self._spec.providers)
+                self._say((*path, "provider"), f"there is no provider {spec.provider!r}{hint}")
+            elif spec.provider not in self._rows:
+                self._warn(path, f"left out, since the provider {spec.provider!r} cannot be used")
+            elif self._rows[spec.provider].table["api_version"] is not None:
+                self._say(
+                    (*path, "provider"),
+                    "speaks Azure's dated API, whose paths differ; give a provider without api_version",
+                )
+            else:
+                usd = spec.usd_per_call
+                tables.append(
+                    {
+                        "family": family,
+                        "provider": self._index[spec.provider],
+                        "nanousd_per_call": None if usd is None else math.ceil(usd * 10**9),
+                        "timeouts": _timeouts(spec.timeouts),
+                    }
+                )
         return tables
 
     def _routes(self) -> list[dict[str, Any]]:
@@ -320,6 +368,15 @@ def policy_hash(policy: Policy) -> str:
     """12 hexadecimal digits that name what a policy says, whatever its files, comments and spelling."""
     canonical = json.dumps(policy.spec.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _timeouts(spec: Timeouts) -> dict[str, float]:
+    return {
+        "connect_s": spec.connect,
+        "first_token_s": spec.first_token,
+        "stall_s": spec.stall,
+        "total_s": spec.total,
+    }
 
 
 def _price_table(spec: PriceSpec) -> PriceTable:

@@ -6,8 +6,11 @@ Built from the plain tables that control ships; needs no pydantic, no YAML, no p
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import cache
 from typing import Any
 
 from gateway.policy.match import Match
@@ -112,6 +115,17 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Passage:
+    """A family of OpenAI's API that goes to one provider unread. `model` and `target` stand for it where a
+    call names no model of the policy's: they are called by the family."""
+
+    family: str
+    model: Model
+    target: Target
+    nanousd_per_call: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Key:
     """A caller's key: what it may use, and which routes can ever match it."""
 
@@ -120,6 +134,13 @@ class Key:
     expires_s: float | None
     models: Mapping[str, Model]
     routes: tuple[Route, ...]
+    families: frozenset[str] = frozenset()
+    """What of OpenAI's API may be passed through."""
+    names: tuple[re.Pattern[str], ...] = ()
+
+    def may_name(self, model: str) -> bool:
+        """True if a call that is passed through may name this model: all patterns must hold."""
+        return all(pattern.match(model) for pattern in self.names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +151,8 @@ class Snapshot:
     keys: Mapping[bytes, Key]
     models: Mapping[str, Model]
     providers: tuple[Provider, ...]
+    passages: Mapping[str, Passage] = field(default_factory=dict)
+    """By family."""
 
     def key_of(self, token: bytes) -> Key | None:
         """The caller whose key this is. One hash and one lookup (0.3 µs), whatever the number of keys."""
@@ -153,6 +176,7 @@ class Snapshot:
             keys=keys,
             models={model.name: model for model in models},
             providers=providers,
+            passages={row["family"]: _passage(row, providers) for row in tables["pass_through"]},
         )
 
 
@@ -195,4 +219,29 @@ def _key(row: Mapping[str, Any], team: str, models: list[Model], routes: tuple[R
         expires_s=row["expires"],
         models={models[index].name: models[index] for index in row["models"]},
         routes=tuple(route for route in routes if route.match.may_hold_for(team=team, key=row["name"])),
+        families=frozenset(row["pass_through"]),
+        names=tuple(_any_of(tuple(patterns)) for patterns in row["names"]) if row["pass_through"] else (),
     )
+
+
+@cache
+def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
+    # Thousands of keys share a few lists; compiling one costs 0.1 ms.
+    return re.compile("|".join(map(translate, globs)) or r"(?!)")
+
+
+def _passage(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Passage:
+    family, provider = row["family"], providers[row["provider"]]
+    target = Target(f"{provider.name}/{family}", provider, family, 1, None, None, -1)
+    model = Model(
+        name=family,
+        strategy="priority",
+        targets=(target,),
+        fallback_on=frozenset(),
+        retry_attempts=0,
+        retry_budget=0.0,
+        timeouts=Timeouts(**row["timeouts"]),
+        health=HealthRule(1, 0),
+        has_matches=False,
+    )
+    return Passage(family, model, target, row["nanousd_per_call"])

@@ -30,6 +30,7 @@ from gateway.policy.values import (
     Dollars,
     Duration,
     Expiry,
+    Family,
     Line,
     Lines,
     ModelName,
@@ -336,6 +337,9 @@ class TeamSpec(Spec):
     """A team: keys belong to it, and it may use some models."""
 
     models: Annotated[list[Line], Field(description='Names of models; * and ? are wildcards, ["*"] is all.')]
+    pass_through: Annotated[
+        list[Family], Field(description="Parts of OpenAI's API that are open to the team, unread.")
+    ] = []
 
 
 class KeySpec(Spec):
@@ -348,6 +352,9 @@ class KeySpec(Spec):
     ] = None
     models: Annotated[
         list[Line] | None, Field(description="Of the team's models only these; * and ? are wildcards.")
+    ] = None
+    pass_through: Annotated[
+        list[Family] | None, Field(description="Instead of what is open to the team.")
     ] = None
 
 
@@ -367,6 +374,18 @@ class PriceSpec(Spec):
         None
     )
     audio_output: Annotated[Dollars | None, Field(description="Audio output; as output if not given.")] = None
+
+
+class PassThroughSpec(Spec):
+    """A part of OpenAI's API that is handed to one provider as it is: no routing, no retries. A model that a
+    call names must be one of its key's; what stands in an uploaded file (a batch's requests) is not read."""
+
+    provider: Annotated[str, Field(description="Name of the provider that gets these calls.")]
+    usd_per_call: Annotated[
+        Dollars | None,
+        Field(description="Price in US dollars of each call that makes something; else its tokens count."),
+    ] = None
+    timeouts: Timeouts = Timeouts()
 
 
 class RouteSpec(Spec):
@@ -409,6 +428,13 @@ class PolicySpec(Spec):
     routes: Annotated[
         list[RouteSpec], Field(description="Rules that change the model of a call, in order.")
     ] = []
+    pass_through: Annotated[
+        dict[Family, PassThroughSpec],
+        Field(
+            description="Where the rest of OpenAI's API goes: images, audio, files, batches, … It is open to "
+            "nobody until a team or a key names the family too."
+        ),
+    ] = {}
     admin: Annotated[AdminSpec, Field(description="The admin API.")] = AdminSpec()
 
 

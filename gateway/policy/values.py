@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+from gateway.wire.dialects.openai_families import FAMILIES
+
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
@@ -107,6 +109,14 @@ def texts(value: Any) -> Any:
     )
 
 
+def _family(value: str) -> str:
+    if value not in FAMILIES:
+        raise ValueError(
+            f"is no part of OpenAI's API that can be passed through; these are: {', '.join(FAMILIES)}"
+        )
+    return value
+
+
 def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": ["string", "number"], "pattern": pattern, "examples": list(examples)})
 
@@ -133,6 +143,7 @@ Dollars = Annotated[
     BeforeValidator(no_bool),
     WithJsonSchema({"type": "number", "minimum": 0}),
 ]
+Family = Annotated[str, AfterValidator(_family), WithJsonSchema({"enum": list(FAMILIES)})]
 Expiry = Annotated[
     datetime,
     BeforeValidator(_expires),

@@ -27,6 +27,7 @@ from gateway.simulator.faults import Fault
 from gateway.simulator.judge import RefusedError, refuse
 from gateway.simulator.memory import Memory
 from gateway.simulator.settings import Settings
+from gateway.simulator.shelf import Shelf
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -89,6 +90,7 @@ def build_app(settings: Settings, memory: Memory | None = None) -> web.Applicati
     for prefix in ("/v1", "/openai/v1"):
         app.router.add_get(prefix + "/models", _models)
         app.router.add_get(prefix + "/models/{model:.+}", _models)
+    Shelf(app[_MEMORY]).add_routes(app)
     app.router.add_get("/_simulator/bill", _show_bill)
     app.router.add_get("/_simulator/requests", _show_requests)
     app.router.add_get("/_simulator/departed", _show_departed)

@@ -109,6 +109,10 @@ class CallMeters:
         self._input_tokens.observe(usage.total_input)
         self._output_tokens.observe(usage.total_output)
 
+    def charged(self, cost_nanousd: int) -> None:
+        """A call that is paid for as such, without tokens."""
+        self._values[self._cost] += cost_nanousd
+
     def finished(self, duration_s: float, upstream_s: float) -> None:
         """A call that ended well. Seconds: of the whole call, of its last attempt."""
         self._values[self._requests] += 1

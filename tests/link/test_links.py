@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +14,10 @@ import pytest
 from gateway.link import control_end
 from gateway.link.control_end import WorkerLinks
 from gateway.link.frames import HELLO, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+
+
+async def no_answer(question: dict[str, Any]) -> dict[str, Any]:
+    return {}
 
 
 class SlowWorker:
@@ -36,7 +41,7 @@ class SlowWorker:
 @pytest.fixture
 async def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerLinks]:
     monkeypatch.setattr(control_end, "PREPARE_S", 0.05)
-    links = WorkerLinks(lambda lines: None)
+    links = WorkerLinks(lambda lines: None, no_answer)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "link"))
     listener.listen()

@@ -57,6 +57,81 @@ def test_defaults_are_those_of_the_design(compile_text: Callable[..., Compiled])
     }  # fmt: skip
 
 
+OPEN = BASE + (
+    "pass_through:\n"
+    "  images: {provider: one, usd_per_call: 0.0400000001, timeouts: {total: 5s}}\n"
+    "  files: {provider: two}\n"
+    "teams:\n"
+    "  all: {models: ['*'], pass_through: [images, files]}\n"
+    "  some: {models: [fast, whisper-1], pass_through: [files, audio]}\n"
+    "keys:\n"
+    f"  a: {{team: all, sha256: '{'1' * 64}', models: ['gpt-*'], pass_through: [files]}}\n"
+    f"  b: {{team: some, sha256: '{'2' * 64}'}}\n"
+)
+
+
+def test_passages_and_who_may_use_them(compile_text: Callable[..., Compiled]) -> None:
+    compiled = compile_text(OPEN)
+    images, files = compiled.tables["pass_through"]
+    assert (images["family"], images["provider"], images["nanousd_per_call"]) == ("images", 0, 40_000_001)
+    assert images["timeouts"]["total_s"] == 5.0
+    assert (files["provider"], files["nanousd_per_call"]) == (1, None)
+    snapshot = Snapshot.from_tables(compiled.tables)
+    first, second = snapshot.keys.values()
+    assert first.families == {"files"}
+    assert first.may_name("gpt-image-1")
+    assert not first.may_name("dall-e-3")
+    assert second.families == {"files", "audio"}
+    assert second.may_name("whisper-1")
+    assert not second.may_name("whisper-2")
+    assert snapshot.passages["images"].target.name == "one/images"
+    assert "teams.some.pass_through: audio goes nowhere: pass_through has no provider for it" in warnings_of(
+        compiled
+    )
+    assert "teams.some.models[1]: there is no model 'whisper-1'" in warnings_of(compiled)
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "message"),
+    [
+        (
+            "pass_through: {images: {provider: tow}}",
+            "pass_through.images.provider",
+            "there is no provider 'tow' (did you mean 'two'?)",
+        ),
+        ("pass_through: {pictures: {provider: two}}", "pass_through.pictures", "is no part of OpenAI's API"),
+        (
+            "pass_through: {images: {provider: two, usd_per_call: -1}}",
+            "pass_through.images.usd_per_call",
+            "must be",
+        ),
+        (
+            "teams: {a: {models: ['*'], pass_through: [organization]}}",
+            "teams.a.pass_through[0]",
+            "is no part of OpenAI's API",
+        ),
+        ("teams: {a: {models: [whisper-1]}}", "teams.a.models[0]", "there is no model 'whisper-1'"),
+    ],
+)
+def test_mistakes_about_passages_are_named(
+    compile_text: Callable[..., Compiled], more: str, path: str, message: str
+) -> None:
+    with pytest.raises(PolicyError) as caught:
+        compile_text(BASE + more + "\n")
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert message in problem.message
+
+
+def test_dated_azure_is_no_provider_of_passages(compile_text: Callable[..., Compiled]) -> None:
+    azure = BASE.replace(
+        "providers:",
+        "providers:\n  az: {dialect: azure, resource: r, api_version: 2024-10-21, api_key: {env: K}}",
+    )
+    with pytest.raises(PolicyError, match="dated API"):
+        compile_text(azure + "pass_through: {files: {provider: az}}\n", {"K": "k"})
+
+
 def test_key_may_use_what_its_team_and_itself_allow(compile_text: Callable[..., Compiled]) -> None:
     text = BASE + (
         "teams: {all: {models: ['*']}, some: {models: ['big*']}}\n"

@@ -73,7 +73,7 @@ async def test_what_is_not_there_is_404_in_openais_shape_and_seen(
     http: aiohttp.ClientSession, simulate: Start
 ) -> None:
     simulator = await simulate()
-    async with http.post(f"{simulator.url}/responses", data=b"not json") as response:
+    async with http.post(f"{simulator.url}/organization/users", data=b"not json") as response:
         assert response.status == 404
         assert orjson.loads(await response.read())["error"]["code"] == "unknown_url"
     assert (simulator.requests[0].body, simulator.requests[0].raw) == (None, b"not json")

@@ -7,7 +7,7 @@ they are; a chunk's bytes pass untouched unless something in them matters to us.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -318,8 +318,10 @@ def model_object(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "headgate"}
 
 
-def usage_in_tail(tail: bytes) -> Usage | None:
-    """Usage from the end of a plain answer too long to hold; None if it is not there."""
+def usage_in_tail(
+    tail: bytes, read: Callable[[Mapping[str, Any]], Usage | None] = read_usage
+) -> Usage | None:
+    """Usage from the end of an answer too long to hold; None if it is not there."""
     at = tail.rfind(b'"usage"')
     begin = tail.find(b"{", at)
     if at < 0 or begin < 0:
@@ -333,5 +335,5 @@ def usage_in_tail(tail: bytes) -> Usage | None:
             depth -= 1
             if depth == 0:
                 table = try_object(tail[begin : index + 1])
-                return None if table is None else read_usage({"usage": table})
+                return None if table is None else read({"usage": table})
     return None
