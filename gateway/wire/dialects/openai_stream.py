@@ -125,6 +125,10 @@ class AnswerStream:
         at = passed = start
         while at < size:
             end = block.find(b"\n\n", at) + 2
+            if end == 1:
+                # Of three line ends in a row the last one ends no event.
+                size = at
+                break
             committed = self.committed
             if not self._goes_on(data_of(block[at:end])):
                 kept.append(block[passed:at])
@@ -134,7 +138,7 @@ class AnswerStream:
             self._usage_of_last(block)
         if passed == start and not kept:
             return block
-        return b"".join((block[:start], *kept, block[passed:]))
+        return b"".join((block[:start], *kept, block[passed:size]))
 
     def _news(self, block: bytes, start: int) -> int:
         """After the commit point: where the first event begins, from `start` on, that must be read.

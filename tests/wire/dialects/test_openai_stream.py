@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_stream import AnswerStream, has_content
-from gateway.wire.sse import BadStream
+from gateway.wire.sse import BadStream, events
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
@@ -388,3 +388,18 @@ def test_any_split_of_a_stream_comes_to_the_same(
         stream.usage,
         None if stream.error is None else stream.error.status,
     )
+
+
+@pytest.mark.parametrize("extra", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_blank_lines_between_and_after_events_change_nothing(extra: int, end: bytes) -> None:
+    blank = b"\n" * extra
+    whole = (ROLE + blank + content("a") + blank + finish() + usage() + blank + DONE + blank).replace(
+        b"\n", end
+    )
+    for blocks in ([whole], [whole[at : at + 1] for at in range(len(whole))]):
+        found = passed(blocks)
+        assert [data for _, data in events(found.out) if data] == [
+            data for _, data in events(ROLE + content("a") + finish() + DONE)
+        ]
+        assert found.stream.done and found.stream.usage is not None
