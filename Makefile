@@ -4,7 +4,13 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help run env test test-all check deps lock bench proof clean
+SECONDS ?= 30
+TARGET ?=
+SEED ?=
+MINUTES ?= 20
+RATE ?= 100
+
+.PHONY: help run env test test-all check fuzz soak deps lock bench proof clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +30,12 @@ test-all: env ## all tests
 
 proof: env ## what takes longer: storms of kills, reloads and disconnects (needs make deps)
 	@$(BIN)/python -m pytest -m proof --durations=0 $(ARGS)
+
+fuzz: env ## hostile bytes for all that parses (flags: SECONDS=60 for each, TARGET=sse, SEED=n to see one again)
+	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(TARGET:%=--target %) $(SEED:%=--seed %) $(ARGS)
+
+soak: env ## a gateway under load, faults and reloads, and what it keeps (flags: MINUTES=20 RATE=100)
+	@$(BIN)/python -m tests.soak.run --minutes $(MINUTES) --rate $(RATE) $(ARGS)
 
 check: env ## lint, format, types
 	@echo "ruff check" && $(BIN)/ruff check --quiet .
