@@ -3,12 +3,9 @@ known again, the reader of answers, and the headers that go on."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, cast
-
-import uvloop
 
 from gateway.errors import Kind
 from gateway.http.caller import CallerConnection
@@ -18,11 +15,11 @@ from gateway.http.message import Answer, Request
 from gateway.http.pool import Pool
 from gateway.http.server import CallerServer
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
-from gateway.http.wheel import Wheel
 from gateway.line.admission import Admission
 from gateway.line.endpoints import Endpoint
 from gateway.line.outbound import to_caller
 from tests.fuzz.target import pieces
+from tests.fuzz.transport import Loop, given_to, turn
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -90,69 +87,6 @@ WORDS = (
 )
 
 
-class Transport:
-    """What a connection asks of its transport; keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written = bytearray()
-        self.aborted = self.half_closed = False
-        self.reads = True
-
-    def set_write_buffer_limits(self, high: int) -> None: ...
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def write_eof(self) -> None:
-        self.half_closed = True
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-
-def given_to(protocol: asyncio.Protocol) -> Transport:
-    """The transport of a connection that was made."""
-    transport = Transport()
-    protocol.connection_made(cast(asyncio.Transport, transport))
-    return transport
-
-
-class Loop:
-    """A target with an event loop of its own, in which whatever escapes a callback is a failure."""
-
-    def __init__(self) -> None:
-        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self.escaped: list[Mapping[str, Any]] = []
-        self.loop = self.runner.get_loop()
-        self.loop.set_exception_handler(lambda _, context: self.escaped.append(context))
-        self.wheel = Wheel(self.loop)
-
-    def check(self, data: bytes, draw: random.Random) -> None:
-        self.runner.run(self.checked(data, draw))
-        escaped, self.escaped = self.escaped, []
-        assert not escaped, escaped
-
-    async def checked(self, data: bytes, draw: random.Random) -> None:
-        """The target's own check."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self.wheel.close()
-        self.runner.close()
-
-
 Parsed = tuple[bytes, bytes, str, tuple[tuple[bytes, bytes], ...], bytes]
 
 
@@ -204,12 +138,6 @@ class _Call:
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
-
-
-async def turn() -> None:
-    """Lets the loop do what connections have asked for."""
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 class Requests(Loop):

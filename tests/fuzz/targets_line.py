@@ -17,7 +17,8 @@ from gateway.pricing.catalogue import Catalogue
 from gateway.simulator.server import start
 from gateway.simulator.settings import Settings
 from tests.fuzz.target import pieces
-from tests.fuzz.targets_http import WORDS, Loop
+from tests.fuzz.targets_http import WORDS
+from tests.fuzz.transport import Loop
 from tests.relaying import Relay, start_relay
 from tests.running import KEY, eventually, policy_for
 

@@ -197,7 +197,7 @@ class Soak:
         files = " ".join(str(each.samples[-1].fds) for each in self.watched if each.samples)
         told = self.progress
         return (
-            f"{minutes:02}:{seconds:02} of {self.seconds / 60:g} min  {told['sent']} calls, {told['open']} open"
+            f"{minutes:02}:{seconds:02} of {self.seconds / 60:g}m: {told['sent']} calls, {told['open']} open"
             f"  unexpected {told['unexpected']}  MiB {memory}  files {files}  series {self.series}"
             f"  reloads {self.reloads}"
         )
