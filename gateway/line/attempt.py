@@ -91,7 +91,7 @@ class Attempt:
         self._size = 0
         self._woke = False
         self._streams = call.stream
-        self._failure: UpstreamFailed | BadStream | None = None
+        self._failure: UpstreamFailed | None = None
         self.answer: Answer | None = None
         self.connection: UpstreamConnection | None = None
         self.fields: dict[str, Any] | None = None
@@ -116,8 +116,8 @@ class Attempt:
         if stream is not None:
             try:
                 block = stream.feed(block)
-            except BadStream as bad:
-                self._failure = bad
+            except BadStream:
+                self._failure = UpstreamFailed("malformed")
                 self._wake()
                 return
         self._parts.append(block)
@@ -134,8 +134,8 @@ class Attempt:
         if self.stream is not None and not self._woke:
             try:
                 self._parts.append(self.stream.finish())
-            except BadStream as bad:
-                self._failure = bad
+            except BadStream:
+                self._failure = UpstreamFailed("malformed")
         self._wake()
 
     def failed(self, failure: UpstreamFailed) -> None:
@@ -180,7 +180,7 @@ class Attempt:
             finally:
                 exchange.upstream_s = connection.sent_s
                 exchange.first_sent_s = exchange.first_sent_s or connection.sent_s
-            if may_be_stale and isinstance(self._failure, UpstreamFailed) and self._failure.stale:
+            if may_be_stale and self._failure is not None and self._failure.stale:
                 # A kept connection that the provider had closed: the request was not read, so this costs
                 # nothing and counts as no retry.
                 self._failure, self._woke, connection, may_be_stale = None, False, None, False
@@ -207,7 +207,7 @@ class Attempt:
         failure, answer, stream = self._failure, self.answer, self.stream
         if failure is not None or answer is None:
             self._drop()
-            if isinstance(failure, UpstreamFailed) and failure.what == "closed":
+            if failure is not None and failure.what == "closed":
                 raise AttemptFailed("server_error", UPSTREAM_LOST)
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
         if answer.status != 200:

@@ -151,6 +151,8 @@ class _Copy(Pausable):
         except GatewayError as error:
             self.failure = error.kind
         finally:
+            # The call holds us and we hold it, a cycle that the collector would find very late.
+            del self._exchange.relay
             if self._connection.receiver is self:
                 self._connection.close()
 
