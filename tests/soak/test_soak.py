@@ -36,7 +36,8 @@ def seen(growth_mib: float = 0.0) -> Seen:
         log_dropped=0,
         said="headgate: policy rejected: not valid YAML\n",
         reloads=5,
-        reloads_counted=5,
+        accepted=4,
+        accepted_counted=4,
     )
 
 
@@ -71,7 +72,10 @@ BAD: dict[str, tuple[Callable[[Seen], Seen], str]] = {
     "a line twice": (lambda run: replace(run, logged=1001), "1001 log lines for 1000 calls"),
     "dropped lines": (lambda run: replace(run, log_dropped=4), "4 log lines were dropped"),
     "a worker": (lambda run: replace(run, restarts=1), "1 workers died"),
-    "a reload": (lambda run: replace(run, reloads_counted=4), "5 policies were written, 4 were counted"),
+    "a reload": (
+        lambda run: replace(run, accepted_counted=3),
+        "4 good policies were written, 3 were accepted",
+    ),
     "a traceback": (lambda run: replace(run, said="Traceback (most"), "The gateway wrote 'Traceback'"),
     "an error": (lambda run: replace(run, said="headgate: internal error: KeyError"), "'internal error'"),
     "a status": (lambda run: replace(run, unexpected=["plain: 200 was due (status 502)"]), "status 502"),

@@ -109,7 +109,9 @@ class Seen:
     said: str
     """What the gateway wrote to stderr."""
     reloads: int
-    reloads_counted: float
+    accepted: int
+    """How many of them were good policies."""
+    accepted_counted: float
 
 
 def judges_slope(seconds: float) -> bool:
@@ -151,8 +153,8 @@ def _failures(seen: Seen) -> Iterator[str]:
         yield f"{seen.log_dropped:.0f} log lines were dropped."
     if seen.restarts:
         yield f"{seen.restarts:.0f} workers died."
-    if seen.reloads_counted != seen.reloads:
-        yield f"{seen.reloads} policies were written, {seen.reloads_counted:.0f} were counted."
+    if seen.accepted_counted != seen.accepted:
+        yield f"{seen.accepted} good policies were written, {seen.accepted_counted:.0f} were accepted."
     for words in ("Traceback", "internal error"):
         if words in seen.said:
             yield f"The gateway wrote {words!r}: {seen.said[seen.said.index(words) :][:500]}"
