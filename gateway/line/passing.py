@@ -13,17 +13,16 @@ from gateway.errors import (
     BAD_REQUEST,
     BAD_TYPE,
     MODEL_FORBIDDEN,
-    NO_RECORDS,
     NOT_OPEN,
-    OBJECT_UNKNOWN,
     UPSTREAM_BAD_ANSWER,
     GatewayError,
 )
 from gateway.http.message import Answer, status_line
 from gateway.line.attempt import AttemptFailed
 from gateway.line.attempts import final_error
-from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
+from gateway.line.exchange import Exchange
 from gateway.line.outbound import passing_head
+from gateway.line.owner import must_own, owned
 from gateway.line.relay import LongCopy, answer_head
 from gateway.line.reply import Reply, fetch
 from gateway.line.upload import Upload
@@ -44,8 +43,6 @@ from gateway.wire.form import boundary_of
 from gateway.wire.json import dumps, read_object, try_object
 from gateway.wire.sse import data_of
 
-ASK_S = 5.0
-"""How long control may be away when it is asked whose an object is; it is back within a second."""
 MAX_PAGES = 10
 """Pages of a list that are read for one that has something of the team's on it."""
 LIST_BYTES = 16 << 20
@@ -124,6 +121,9 @@ class _Guard:
             raise GatewayError(BAD_REQUEST, "The body is nested more than 254 levels deep.") from None
         return _Ready(self._head(b"application/json"), body)
 
+    async def _own(self, ids: Iterable[str]) -> None:
+        await must_own(self.exchange, self.passage.target.provider, ids)
+
     def _head(self, type_: bytes, *, after: str | None = None) -> bytes:
         passing, provider = self.passing, self.passage.target.provider
         query = passing.query if after is None else with_cursor(passing.query, after)
@@ -160,37 +160,6 @@ class _Guard:
                 return target.model
         return name
 
-    async def _own(self, ids: Iterable[str]) -> None:
-        """Raises `GatewayError` (404) unless all these objects are the team's."""
-        asked = sorted(set(ids))
-        if asked and len(await self.owned("owned", asked)) < len(asked):
-            raise GatewayError(OBJECT_UNKNOWN)
-
-    async def owned(self, do: str, ids: list[str]) -> frozenset[str]:
-        """Those of `ids` that are the team's; with `record` it gets those that are nobody's first.
-
-        Raises `GatewayError` (503) if that cannot be told.
-        """
-        exchange = self.exchange
-        question = {
-            "do": do,
-            "provider": self.passage.target.provider.name,
-            "team": exchange.admission.key.team,
-            "ids": ids,
-        }
-        leave = exchange.line.ask(question, exchange.wake)
-        exchange.set_deadline(ASK_S)
-        try:
-            reply: dict[str, Any] = await SUSPEND
-        except DeadlinePassed:
-            raise GatewayError(NO_RECORDS) from None
-        finally:
-            leave()
-        exchange.caller.deadline.set(exchange.total_at_s)
-        if "owned" not in reply:
-            raise GatewayError(NO_RECORDS)
-        return frozenset(reply["owned"])
-
 
 async def _answer(exchange: Exchange, guard: _Guard, ready: _Ready) -> None:
     passing = guard.passing
@@ -204,7 +173,7 @@ async def _answer(exchange: Exchange, guard: _Guard, ready: _Ready) -> None:
             return
         made = made_ids(_first_event(reply.body) if reply.streamed else page or {})
         if made and not passing.is_content:
-            await guard.owned("record", sorted(made))
+            await owned(exchange, guard.passage.target.provider, "record", sorted(made))
         if reply.complete:
             usage = _usage_in(passing, reply.body) if page is None else read_other_usage(page)
             _write(exchange, guard, reply, reply.body, usage)
@@ -224,11 +193,12 @@ def _first_event(begun: bytes) -> dict[str, Any]:
 
 async def _write_list(exchange: Exchange, guard: _Guard, reply: Reply, page: dict[str, Any] | None) -> None:
     """A page of a list with what is the team's; the next one, as long as nothing is on it."""
+    provider = guard.passage.target.provider
     for _ in range(MAX_PAGES):
         ids = [] if page is None else listed_ids(page)
         if page is None or not reply.complete:
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
-        kept = keep_listed(page, await guard.owned("owned", ids)) if ids else page
+        kept = keep_listed(page, await owned(exchange, provider, "owned", ids)) if ids else page
         if not ids or kept["data"] or page.get("has_more") is not True:
             break
         ready = guard.next_page(ids[-1])

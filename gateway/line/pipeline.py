@@ -25,11 +25,13 @@ from gateway.line.admission import Admission, admit
 from gateway.line.attempts import send
 from gateway.line.exchange import DeadlinePassed, Exchange
 from gateway.line.observe import observe
+from gateway.line.owner import must_own
 from gateway.line.passing import pass_through
 from gateway.line.relay import relay
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Snapshot
 from gateway.wire.dialects.openai_chat import error_body, model_object, read_call
+from gateway.wire.dialects.openai_families import stored_ids
 from gateway.wire.json import dumps
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ async def serve(exchange: Exchange) -> None:
             return
         body = await exchange.body()
         exchange.call = read_call(endpoint.kind, body, endpoint.model)
+        files = snapshot.passages.get("files")
+        if files is not None and b'"file_id"' in body:
+            await must_own(exchange, files.target.provider, stored_ids(exchange.call.fields.get("messages")))
         decision = choose(exchange, admission)
         attempt = await send(exchange, decision)
         await relay(exchange, attempt)

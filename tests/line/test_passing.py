@@ -253,6 +253,16 @@ async def test_stored_objects_are_their_teams_alone(opened: Relay, simulator: Si
     assert (await ask(opened, "DELETE", f"/files/{file}")).json["deleted"] is True
 
 
+async def test_file_in_a_chat_must_be_the_teams(opened: Relay, simulator: Simulator) -> None:
+    file = await uploaded(opened)
+    part = {"type": "file", "file": {"file_id": file}}
+    chat = {"model": "gpt-4o", "messages": [{"role": "user", "content": [part]}]}
+    refused = await opened.post(chat, key=OTHER_KEY)
+    assert (refused.status, refused.error["code"]) == (404, "not_found")
+    assert [request.path for request in simulator.requests] == ["/v1/files"]
+    assert (await opened.post(chat)).status == 200
+
+
 async def test_lists_show_what_is_the_teams(opened: Relay) -> None:
     mine, theirs = await uploaded(opened), await uploaded(opened, OTHER_KEY)
     page = (await ask(opened, "GET", "/files")).json
