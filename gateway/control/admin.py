@@ -10,9 +10,9 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import orjson
 from aiohttp import web
 
+from gateway.control.admin_port import json_answer, refusal
 from gateway.control.exposition import Exposition
 
 _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
@@ -71,43 +71,44 @@ class _Admin:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Who may ask what; and errors in one shape, without a word of the request in them."""
-        if request.path not in _OPEN:
-            refusal = self._refusal(request)
-            if refusal is not None:
-                return refusal
-        try:
-            return await handler(request)
-        except web.HTTPException as error:
-            return _error(error.status, "not_found" if error.status == 404 else "bad_request", error.reason)
+        """Who may ask what."""
+        refused = None if request.path in _OPEN else self._refusal(request)
+        return refused if refused is not None else await handler(request)
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        try:
-            host = urlsplit(f"//{request.host}").hostname or ""
-        except ValueError:
-            host = ""
-        keys = list(self._gateway.admin_keys())
-        offered = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-        digest = hashlib.sha256(offered).hexdigest()
-        known = sum(hmac.compare_digest(digest, key) for key in keys) > 0
+        # Not `request.host`: without the header that asks the resolver for a name of ours.
+        host = request.headers.get("host", "")
         # Without a key only a loopback listener asked by a loopback name: a web page that had its own name
         # resolve to 127.0.0.1 comes with that name.
-        if not known and not (self._loopback and is_loopback(host) and not offered):
-            return _error(401, "invalid_admin_key", "Send an admin key as 'Authorization: Bearer …'.")
+        credentials = request.headers.getall("authorization", [])
+        if not self._is_key(credentials) and (
+            credentials or not self._loopback or not is_loopback(_name(host))
+        ):
+            answer = refusal(401, "invalid_admin_key", "Send an admin key as 'Authorization: Bearer …'.")
+            answer.headers["www-authenticate"] = "Bearer"
+            return answer
         origin = request.headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != request.host
+        foreign = origin is not None and not origin.endswith(f"://{host}")
         if foreign and request.method not in ("GET", "HEAD"):
-            return _error(403, "foreign_origin", "Requests of other web pages are refused.")
+            return refusal(403, "foreign_origin", "Requests of other web pages are refused.")
         return None
 
+    def _is_key(self, credentials: list[str]) -> bool:
+        """True for exactly one, with a Bearer scheme and an admin key."""
+        scheme, _, offered = (credentials[0] if len(credentials) == 1 else "").partition(" ")
+        # A header may hold bytes that are no UTF-8: aiohttp reads them as lone surrogates.
+        digest = hashlib.sha256(offered.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        keys = list(self._gateway.admin_keys())
+        return sum(hmac.compare_digest(digest, key) for key in keys) > 0 and scheme.lower() == "bearer"
+
     async def livez(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "live"})
+        return json_answer({"status": "live"})
 
     async def readyz(self, request: web.Request) -> web.Response:
         reasons = self._gateway.not_ready()
         if reasons:
-            return _json({"status": "not ready", "reasons": reasons}, 503)
-        return _json({"status": "ready"})
+            return json_answer({"status": "not ready", "reasons": reasons}, 503)
+        return json_answer({"status": "ready"})
 
     async def metrics(self, request: web.Request) -> web.Response:
         accept = request.headers.get("accept", "")
@@ -117,23 +118,22 @@ class _Admin:
         return answer
 
     async def policy(self, request: web.Request) -> web.Response:
-        return _json(self._gateway.policy())
+        return json_answer(self._gateway.policy())
 
     async def targets(self, request: web.Request) -> web.Response:
-        return _json({"targets": self._gateway.targets()})
+        return json_answer({"targets": self._gateway.targets()})
 
     async def workers(self, request: web.Request) -> web.Response:
-        return _json({"workers": self._gateway.workers()})
+        return json_answer({"workers": self._gateway.workers()})
 
     async def reload(self, request: web.Request) -> web.Response:
         accepted = await self._gateway.reload()
-        return _json(self._gateway.policy(), 200 if accepted else 409)
+        return json_answer(self._gateway.policy(), 200 if accepted else 409)
 
 
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return _json({"error": error}, status)
+def _name(host: str) -> str:
+    """The name in a Host header; "" if it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from gateway.clock import monotonic_ms, monotonic_s
 from gateway.control.admin import build_app, is_loopback
+from gateway.control.admin_port import AdminPort
 from gateway.control.exposition import Exposition, Sample
 from gateway.control.logwriter import LogWriter
 from gateway.control.objects import StoredObjects
@@ -24,6 +23,7 @@ from gateway.control.reload import Reloader
 from gateway.link.control_end import WorkerLinks
 from gateway.link.target_table import TargetTable
 from gateway.telemetry import table
+from gateway.telemetry.failure import report_escaped
 
 DEMO_KEY = "hg-demo-key-for-make-run-only-do-not-deploy-0"
 """The caller's key of the example policies."""
@@ -55,6 +55,7 @@ class Control:
     async def run(self) -> int:
         """Until SIGTERM; the exit code."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(report_escaped)
         loop.add_reader(self._options.life_fd, os._exit, 1)
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
@@ -63,11 +64,8 @@ class Control:
         admin_socket = socket.socket(fileno=self._options.admin_fd)
         loopback = is_loopback(admin_socket.getsockname()[0])
         await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
-        runner = web.AppRunner(
-            build_app(self, self._exposition, loopback=loopback), access_log=None, handle_signals=False
-        )
-        await runner.setup()
-        await web.SockSite(runner, admin_socket).start()
+        port = AdminPort(build_app(self, self._exposition, loopback=loopback))
+        await port.start(admin_socket)
         if not await self._reloader.first():
             return 2
         if not loopback and not list(self.admin_keys()):
@@ -82,7 +80,7 @@ class Control:
         for task in self._tasks:
             task.cancel()
         await self._links.close()
-        await runner.cleanup()
+        await port.close()
         if self._simulator is not None:
             await self._simulator.stop()
         self._objects.close()

@@ -19,6 +19,7 @@ from gateway.policy.load import from_document, load_folder, secret_reader
 from gateway.policy.merge import Policy
 from gateway.policy.problem import PolicyError, Problem
 from gateway.pricing.catalogue import Catalogue
+from gateway.telemetry.failure import report
 
 LOOK_MS = 1000
 """How often the folder's files are compared besides the watch: the net under symlink swaps and network
@@ -105,7 +106,8 @@ class Reloader:
             except Exception as error:
                 # Whatever it was, the next change must be seen.
                 self.results[REJECTED] += 1
-                _say(f"the policy in {self._folder} could not be loaded: {type(error).__name__}: {error}")
+                _say(f"the policy in {self._folder} could not be loaded")
+                report(error)
 
     async def _look(self) -> None:
         due = self.compiled is not None and self.compiled.prices_change_at

@@ -7,8 +7,6 @@ happens, a call is settled and observed once.
 from __future__ import annotations
 
 import random
-import sys
-import traceback
 from typing import TYPE_CHECKING
 
 from gateway.errors import (
@@ -30,6 +28,7 @@ from gateway.line.passing import pass_through
 from gateway.line.relay import relay
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Snapshot
+from gateway.telemetry.failure import report
 from gateway.wire.dialects.openai_chat import error_body, model_object, read_call
 from gateway.wire.dialects.openai_families import stored_ids
 from gateway.wire.json import dumps
@@ -169,10 +168,3 @@ def begin(line: Line, caller: CallerConnection, request: Request) -> None:
     caller.exchange = exchange
     line.exchanges.add(exchange)
     exchange.run(serve(exchange))
-
-
-def report(error: BaseException) -> None:
-    """Where it failed, without what: a message may quote the call."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    where = ", ".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
-    sys.stderr.write(f"headgate: internal error: {type(error).__name__} at {where}\n")

@@ -26,11 +26,12 @@ from gateway.line.exchange import Exchange
 from gateway.line.health import TargetHealth
 from gateway.line.observe import Kept, refusal_record
 from gateway.line.outbound import Outbound
-from gateway.line.pipeline import begin, report
+from gateway.line.pipeline import begin
 from gateway.link.target_table import TargetTable
 from gateway.link.worker_end import ControlLink
 from gateway.policy.snapshot import Key, Model, Provider, ProviderKey, Snapshot, Target
 from gateway.routing.retry import RetryBudget
+from gateway.telemetry.failure import report_escaped
 from gateway.telemetry.meters import Meters
 from gateway.telemetry.slots import SlotFile
 from gateway.wire.dialects.openai_chat import error_body
@@ -152,7 +153,7 @@ def _nobody(question: dict[str, Any], told: Callable[[dict[str, Any]], None]) ->
 async def run(options: argparse.Namespace) -> None:
     """Serves until SIGTERM, then finishes what is under way (30 s at most)."""
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_report)
+    loop.set_exception_handler(report_escaped)
     slots = SlotFile.open(options.slots)
     slots.zero_gauges()
     line = Line(loop, slots, TargetTable.open(options.targets), options.index)
@@ -200,15 +201,6 @@ async def run(options: argparse.Namespace) -> None:
 def most_connections(open_files: int) -> int:
     """Connections of callers that leave room for as many to providers, within the limit of open files."""
     return max(64, min(16_384, (open_files - 128) // 2))
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What escaped a callback: types and lines only, as for calls."""
-    error = context.get("exception")
-    if isinstance(error, BaseException):
-        report(error)
-    else:
-        sys.stderr.write("headgate: internal error in a worker's event loop\n")
 
 
 def _stop(stopping: asyncio.Event) -> None:
