@@ -229,13 +229,13 @@ class ProviderError:
 
     status: int
     reason: str
-    message: str = ""
+    message: str = field(default="", repr=False)
     type: str | None = None
     code: str | int | None = None
     param: str | None = None
     retry_after_s: float | None = None
     quota: bool = False
-    details: dict[str, object] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict, repr=False)
 
 
 FALLBACK_REASONS = (

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -31,7 +31,7 @@ class Origin:
     client_cert: str | None = None
     client_key: str | None = None
     verify: bool = True
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
 
 @lru_cache(maxsize=256)

@@ -222,7 +222,7 @@ class Attempt:
         if not answer.complete:
             return
         self.fields = fields = try_object(self.body)
-        if fields is not None and fields.get("error") and "choices" not in fields:
+        if fields is not None and fields.get("error") and not fields.get("choices"):
             error = error_in_answer(fields)
             raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
         if fields is None or self._streams:

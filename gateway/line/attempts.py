@@ -20,6 +20,7 @@ from gateway.errors import (
 )
 from gateway.line.attempt import Attempt, AttemptFailed
 from gateway.line.exchange import DeadlinePassed, Exchange
+from gateway.line.provider_words import as_told
 from gateway.policy.decide import Decision
 from gateway.policy.snapshot import Model, ProviderKey, Target
 from gateway.routing import retry
@@ -60,7 +61,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
             if key is not None:
                 refused_keys |= {key}
             if failure.ends_call:
-                raise final_error(failure)
+                raise final_error(exchange, failure)
             quota = error is not None and error.quota
             step = retry.next_step(
                 failure.reason,
@@ -85,7 +86,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     exchange.fallbacks += 1
                     line.meters.fallback(model.name, failure.reason)
                     break
-                raise final_error(failure)
+                raise final_error(exchange, failure)
             exchange.retries += 1
             line.meters.retry(model.name, target.name)
             if step == retry.RETRY:
@@ -135,7 +136,7 @@ async def _wait(exchange: Exchange, failure: AttemptFailed, retries: int) -> Non
     if error is not None and error.retry_after_s is not None:
         wait_s = max(wait_s, error.retry_after_s)
     if monotonic_s() + wait_s >= exchange.total_at_s:
-        raise final_error(failure)
+        raise final_error(exchange, failure)
     exchange.caller.deadline.set(exchange.total_at_s)
     try:
         await exchange.sleep(wait_s)
@@ -143,7 +144,7 @@ async def _wait(exchange: Exchange, failure: AttemptFailed, retries: int) -> Non
         raise GatewayError(UPSTREAM_TIMEOUT) from None
 
 
-def final_error(failure: AttemptFailed) -> GatewayError:
+def final_error(exchange: Exchange, failure: AttemptFailed) -> GatewayError:
     """What the caller is told when no attempt is left."""
     error = failure.provider_error
     if error is None:
@@ -154,6 +155,8 @@ def final_error(failure: AttemptFailed) -> GatewayError:
         headers = (("retry-after", str(-int(-error.retry_after_s // 1))),)
     if not told:
         return GatewayError(kind, headers=headers)
+    assert exchange.target is not None
+    error = as_told(error, exchange.target.provider)
     if error.quota:
         headers += (("x-should-retry", "false"),)
     return GatewayError(

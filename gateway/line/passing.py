@@ -72,7 +72,7 @@ async def pass_through(exchange: Exchange, passing: Passing) -> None:
         exchange.line.meters.attempt_failed(
             passage.model.name, guard.target.name, failure.reason or "refused"
         )
-        raise final_error(failure) from None
+        raise final_error(exchange, failure) from None
 
 
 def _open(exchange: Exchange, passing: Passing) -> Passage:

@@ -19,6 +19,7 @@ from gateway.http.upstream import UpstreamConnection, UpstreamFailed
 from gateway.line.attempt import Attempt
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange, Pausable
 from gateway.line.outbound import to_caller
+from gateway.line.provider_words import as_told
 from gateway.money import usd
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import (
@@ -246,7 +247,7 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
         meters.streams_open(-1)
         exchange.usage = usage = stream.usage or stream.estimate(call.size)
         exchange.price(usage)
-    failure = _stream_failure(copy, stream)
+    failure = _stream_failure(exchange, copy, stream)
     _judge(exchange, None if failure is None else failure.kind)
     if failure is not None:
         exchange.failed_after_commit(failure.kind.error_type)
@@ -274,11 +275,13 @@ _ATTEMPT_OUTCOME = {
 """What an attempt is counted as that failed after the commit point."""
 
 
-def _stream_failure(copy: _StreamCopy, stream: AnswerStream) -> GatewayError | None:
+def _stream_failure(exchange: Exchange, copy: _StreamCopy, stream: AnswerStream) -> GatewayError | None:
     """What the stream failed of after the commit point; None if it ended with `[DONE]`."""
     error = stream.error
     if error is not None:
+        assert exchange.target is not None
         kind = UPSTREAM_REFUSED if error.status < 500 else UPSTREAM_BAD_ANSWER
+        error = as_told(error, exchange.target.provider)
         return GatewayError(kind, error.message or kind.message, param=error.param)
     if stream.done:
         return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from gateway.policy.merge import Policy
 from gateway.policy.problem import Problem, SecretError, did_you_mean
@@ -48,6 +49,8 @@ class ProviderRow:
     price_url: str
 
 
+MIN_SECRET = 8
+"""Shorter ones are placeholders ("none", "ollama"): to hide them would hide ordinary words."""
 CALLER_KEY_PREFIX = "hg-"
 """What the keys begin with that `headgate keys new` makes."""
 
@@ -128,6 +131,7 @@ class ProviderCompiler:
             "client_key": spec.tls.client_key,
             "verify": spec.tls.verify,
             "proxy": proxy,
+            "secrets": _secrets(spec, [secret for _, secret in secrets], headers, proxy),
             "otel_name": preset.otel_name or name,
             "max_connections": spec.max_connections,
             "idle_s": spec.idle,
@@ -266,6 +270,22 @@ class ProviderCompiler:
         except SecretError as exc:
             self._say(place, str(exc))
             return None
+
+
+def _secrets(
+    spec: ProviderSpec, keys: Sequence[str], headers: Mapping[str, str], proxy: str | None
+) -> list[str]:
+    """What must not be told to callers if the provider, or a proxy before it, quotes it."""
+    found = list(keys)
+    for name, value in spec.headers.items():
+        if isinstance(value, SecretRef):
+            # Without the scheme of an `Authorization`, which may be left out when it is quoted.
+            found += headers[name].split()
+    if proxy is not None and (password := urlsplit(proxy).password):
+        user = urlsplit(proxy).username or ""
+        pair = f"{unquote(user)}:{unquote(password)}"
+        found += [password, unquote(password), b64encode(pair.encode()).decode()]
+    return sorted({text for text in found if len(text) >= MIN_SECRET}, key=len, reverse=True)
 
 
 def _url_mistake(text: str, *, credentials: bool = False) -> str:

@@ -47,6 +47,8 @@ class Provider:
     client_key: str | None
     verify: bool
     proxy: str | None = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    """What it may know of ours and must not tell callers, the longest first."""
     otel_name: str
     max_connections: int
     idle_s: float
@@ -182,8 +184,8 @@ class Snapshot:
 
 def _provider(row: Mapping[str, Any]) -> Provider:
     keys = tuple(ProviderKey(key["name"], key["secret"], key["row"]) for key in row["keys"])
-    plain = {name: row[name] for name in Provider.__slots__ if name not in ("keys", "headers")}
-    return Provider(**plain, keys=keys, headers=tuple(row["headers"].items()))
+    plain = {name: row[name] for name in Provider.__slots__ if name not in ("keys", "headers", "secrets")}
+    return Provider(**plain, keys=keys, headers=tuple(row["headers"].items()), secrets=tuple(row["secrets"]))
 
 
 def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, WRONG_TYPE, GatewayError, Kind, ProviderError
@@ -51,7 +51,7 @@ class Call:
     """A request as read. `fields` holds the whole body; the rest is what we act on."""
 
     endpoint: str
-    fields: dict[str, Any]
+    fields: dict[str, Any] = field(repr=False)
     model: str
     stream: bool
     wants_usage: bool
@@ -244,7 +244,7 @@ def read_error_object(failure: object, status: int) -> ProviderError:
     """The `error` of a body or of an event."""
     table: dict[str, Any] = failure if type(failure) is dict else {"message": str(failure)}
     message, kind, code, param = (table.get(name) for name in ("message", "type", "code", "param"))
-    message = message[:4096] if isinstance(message, str) else ""
+    message = message if isinstance(message, str) else ""
     kind = kind if isinstance(kind, str) else None
     code = code if isinstance(code, (str, int)) else None
     # 402 is what providers with prepaid balances say (DeepSeek, OpenRouter).

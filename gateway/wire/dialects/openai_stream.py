@@ -148,7 +148,8 @@ class AnswerStream:
         one of the last, so they are looked for at the block's end; but usage that must not go on everywhere.
         """
         first = size = len(block)
-        end = max(start, size - _LAST_EVENTS)
+        # An event that is longer than that is looked into whole: what else tells an error from content?
+        end = max(start, min(size - _LAST_EVENTS, block.rfind(b"\n\n", start, size - 2) + 2))
         for mark, begin in (
             (b"[DONE]", start),
             (b'"error"', end),

@@ -70,10 +70,9 @@ def test_error_is_read_in_every_shape(
     assert error.status == 400
 
 
-def test_other_fields_of_an_error_are_kept_and_long_words_cut() -> None:
-    error = read_error_object({"message": "x" * 5000, "code": "c", "innererror": {"a": [1]}}, 400)
+def test_other_fields_of_an_error_are_kept() -> None:
+    error = read_error_object({"message": "x", "code": "c", "innererror": {"a": [1]}}, 400)
     assert error.details == {"innererror": {"a": [1]}}
-    assert error.message == "x" * 4096
 
 
 @pytest.mark.parametrize(
