@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -285,6 +286,8 @@ def _secrets(
         user = urlsplit(proxy).username or ""
         pair = f"{unquote(user)}:{unquote(password)}"
         found += [password, unquote(password), b64encode(pair.encode()).decode()]
+    # Some quote a request as JSON inside of a text.
+    found += [json.dumps(text)[1:-1] for text in found]
     return sorted({text for text in found if len(text) >= MIN_SECRET}, key=len, reverse=True)
 
 

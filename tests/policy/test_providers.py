@@ -96,6 +96,29 @@ providers:
     )
 
 
+def test_secrets_are_what_comes_from_elsewhere_the_longest_first(
+    compile_text: Callable[..., Compiled],
+) -> None:
+    text = """
+providers:
+  p:
+    base_url: http://h/v1
+    api_keys: [{env: LONG}, {env: SHORT}]
+    headers: {X-Team: a-team-of-ours, X-Token: {env: TOKEN}, X-Flag: {env: SHORT}}
+    proxy: {env: PROXY}
+"""
+    environ = {"LONG": "sk-0123456789", "SHORT": "ollama", "TOKEN": "Token t-0123456"}
+    (row,) = compile_text(text, {**environ, "PROXY": "http://me:pass%2Fword@proxy:1"}).tables["providers"]
+    assert row["secrets"][0] == "bWU6cGFzcy93b3Jk"
+    assert set(row["secrets"]) == {
+        "bWU6cGFzcy93b3Jk",
+        "sk-0123456789",
+        "t-0123456",
+        "pass%2Fword",
+        "pass/word",
+    }
+
+
 def test_providers_that_refuse_stream_options_are_known(compile_text: Callable[..., Compiled]) -> None:
     rows = compile_text("providers: {mistral: {}, openai: {}}\n", ENVIRON).tables["providers"]
     assert [row["stream_options"] for row in rows] == [False, True]

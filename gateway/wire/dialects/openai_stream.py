@@ -148,8 +148,11 @@ class AnswerStream:
         one of the last, so they are looked for at the block's end; but usage that must not go on everywhere.
         """
         first = size = len(block)
-        # An event that is longer than that is looked into whole: what else tells an error from content?
-        end = max(start, min(size - _LAST_EVENTS, block.rfind(b"\n\n", start, size - 2) + 2))
+        end = start
+        if size - start > _LAST_EVENTS:
+            # The last two events whole, however long: an error may quote much, and `[DONE]` may follow it.
+            before = block.rfind(b"\n\n", start, size - 2)
+            end = max(start, min(size - _LAST_EVENTS, block.rfind(b"\n\n", start, before) + 2))
         for mark, begin in (
             (b"[DONE]", start),
             (b'"error"', end),

@@ -1,0 +1,20 @@
+"""The lines of `tests/line`, and a provider that says what it is told to say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.line.conftest import catalogue, relay, start
+from tests.security.scripted import Scripted
+
+__all__ = ["catalogue", "relay", "start"]
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Scripted]:
+    provider = Scripted()
+    await provider.start()
+    yield provider
+    await provider.stop()
