@@ -24,8 +24,12 @@ class Request:
         """When the last byte was read (`monotonic_s`); 0 until then."""
 
 
+_NONE: frozenset[bytes] = frozenset()
+_FRAMING = frozenset({b"content-type", b"content-length", b"transfer-encoding"})
+"""Read before anything is dropped: whoever names these would have a body begin elsewhere."""
 _KEPT = frozenset(
     {
+        b"connection",
         b"content-type",
         b"content-length",
         b"transfer-encoding",
@@ -68,7 +72,18 @@ def kept_headers(raw: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         kept = _names[name]
         if kept:
             headers[kept] = value
+    connection = headers.pop(b"connection", None)
+    if connection is not None:
+        for name in named_by(connection) - _FRAMING:
+            headers.pop(name, None)
     return headers
+
+
+def named_by(connection: bytes) -> frozenset[bytes]:
+    """The headers that a `Connection` header says are for the next hop alone (RFC 9110 7.6.1)."""
+    if connection.lower() in (b"keep-alive", b"close"):
+        return _NONE
+    return frozenset(name.strip() for name in connection.lower().split(b","))
 
 
 class Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.clock import now_s
 from gateway.errors import COMPRESSED, KEY_EXPIRED, UNAUTHORIZED, GatewayError
 from gateway.http.head import Head
+from gateway.http.message import named_by
 from gateway.line.endpoints import Endpoint, endpoint_of
 from gateway.policy.snapshot import Key, Snapshot
 
@@ -22,8 +23,13 @@ class Admission:
         self.snapshot = snapshot
         self.endpoint = endpoint
         self.key = key
+        named = named_by(b",".join([value for name, value in head.headers if name == b"connection"]))
         self.forwarded = b"".join(
-            [name + b": " + known[name] + b"\r\n" for name in _FORWARDED if name in known]
+            [
+                name + b": " + known[name] + b"\r\n"
+                for name in _FORWARDED
+                if name in known and name not in named
+            ]
         )
         """The lines that go on to the provider; b"" for most calls."""
         tags = known.get(b"x-headgate-tags")
