@@ -25,15 +25,16 @@ TO_PROVIDER = {
     "x-client-request-id": "mine-1",
 }
 NOT_TO_PROVIDER = [
-    "accept-charset", "accept-language", "api-key", "baggage", "cf-connecting-ip", "client-ip", "connection",
-    "cookie", "cookie2", "dnt", "expect", "forwarded", "from", "front-end-https", "host", "http2-settings",
-    "if-none-match", "keep-alive", "max-forwards", "openai-organization", "openai-project", "origin",
-    "pragma", "priority", "proxy", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range", "referer",
-    "sec-fetch-site", "te", "trailer", "true-client-ip", "user-agent", "via", "x-amz-security-token",
-    "x-api-key", "x-client-ip", "x-csrf-token", "x-forwarded-client-cert", "x-forwarded-for",
-    "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-forwarded-server", "x-goog-api-key",
-    "x-headgate-tags", "x-headgate-target", "x-http-method-override", "x-original-host", "x-original-url",
-    "x-real-ip", "x-request-id", "x-rewrite-url", "x-stainless-arch", "x-stainless-retry-count",
+    "accept-charset", "accept-language", "api-key", "baggage", "cf-connecting-ip", "client-ip",
+    "connection", "cookie", "cookie2", "dnt", "expect", "forwarded", "from", "front-end-https", "host",
+    "http2-settings", "if-none-match", "keep-alive", "max-forwards", "openai-organization",
+    "openai-project", "origin", "pragma", "priority", "proxy", "proxy-authenticate", "proxy-authorization",
+    "proxy-connection", "range", "referer", "sec-fetch-site", "te", "trailer", "true-client-ip",
+    "user-agent", "via", "x-amz-security-token", "x-api-key", "x-client-ip", "x-csrf-token",
+    "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port",
+    "x-forwarded-proto", "x-forwarded-server", "x-goog-api-key", "x-headgate-tags", "x-headgate-target",
+    "x-http-method-override", "x-original-host", "x-original-url", "x-real-ip", "x-request-id",
+    "x-rewrite-url", "x-stainless-arch", "x-stainless-retry-count",
 ]  # fmt: skip
 
 TO_CALLER = {
@@ -59,14 +60,14 @@ OUR_ANSWER = {
 }  # fmt: skip
 NOT_TO_CALLER = [
     "access-control-allow-origin", "age", "alt-svc", "authorization", "cache-control", "cf-cache-status",
-    "cf-ray", "clear-site-data", "connection", "content-disposition", "content-encoding", "content-language",
-    "content-location", "content-security-policy", "date", "etag", "expires", "keep-alive", "last-modified",
-    "link", "location", "nel", "openai-organization", "openai-project", "p3p", "permissions-policy",
-    "proxy-authenticate", "proxy-authorization", "proxy-connection", "public-key-pins", "refresh",
-    "report-to", "server", "server-timing", "set-cookie", "set-cookie2", "strict-transport-security", "te",
-    "trailer", "upgrade", "vary", "via", "warning", "www-authenticate", "x-envoy-upstream-service-time",
-    "x-frame-options", "x-headgate-cost-usd", "x-headgate-policy", "x-headgate-request-id",
-    "x-headgate-target", "x-powered-by", "x-secret", "x-should-retry",
+    "cf-ray", "clear-site-data", "connection", "content-disposition", "content-encoding",
+    "content-language", "content-location", "content-security-policy", "date", "etag", "expires",
+    "keep-alive", "last-modified", "link", "location", "nel", "openai-organization", "openai-project",
+    "p3p", "permissions-policy", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+    "public-key-pins", "refresh", "report-to", "server", "server-timing", "set-cookie", "set-cookie2",
+    "strict-transport-security", "te", "trailer", "upgrade", "vary", "via", "warning", "www-authenticate",
+    "x-envoy-upstream-service-time", "x-frame-options", "x-headgate-cost-usd", "x-headgate-policy",
+    "x-headgate-request-id", "x-headgate-target", "x-powered-by", "x-secret", "x-should-retry",
 ]  # fmt: skip
 CANARY = "canary-0123456789"
 ENDINGS = ["plain", "streamed"]
