@@ -220,6 +220,10 @@ class Attempt:
                 raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
             return
         if not answer.complete:
+            # Too long to be read whole; but a page or a stream is not what was asked for.
+            if self._streams or not self.body.lstrip().startswith(b"{"):
+                self._drop()
+                raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
             return
         self.fields = fields = try_object(self.body)
         if fields is not None and fields.get("error") and not fields.get("choices"):

@@ -262,7 +262,8 @@ def read_error_object(failure: object, status: int) -> ProviderError:
 
 
 def _reason(status: int, code: str | int | None, message: str, *, quota: bool) -> str:
-    if status in (401, 403):
+    # 407 is an egress proxy that refused us: nothing its caller could mend.
+    if status in (401, 403, 407):
         return "auth"
     if status == 429:
         return "rate_limited"
