@@ -24,7 +24,8 @@ class Request:
         """When the last byte was read (`monotonic_s`); 0 until then."""
 
 
-_NONE: frozenset[bytes] = frozenset()
+_NAMES_NOTHING = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
+"""What `Connection` says nearly always."""
 _FRAMING = frozenset({b"content-type", b"content-length", b"transfer-encoding"})
 """Read before anything is dropped: whoever names these would have a body begin elsewhere."""
 _KEPT = frozenset(
@@ -73,7 +74,7 @@ def kept_headers(raw: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         if kept:
             headers[kept] = value
     connection = headers.pop(b"connection", None)
-    if connection is not None:
+    if connection is not None and connection not in _NAMES_NOTHING:
         for name in named_by(connection) - _FRAMING:
             headers.pop(name, None)
     return headers
@@ -81,8 +82,6 @@ def kept_headers(raw: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 def named_by(connection: bytes) -> frozenset[bytes]:
     """The headers that a `Connection` header says are for the next hop alone (RFC 9110 7.6.1)."""
-    if connection.lower() in (b"keep-alive", b"close"):
-        return _NONE
     return frozenset(name.strip() for name in connection.lower().split(b","))
 
 

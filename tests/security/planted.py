@@ -55,20 +55,19 @@ providers:
     proxy: {{env: UPSTREAM_PROXY}}
   dead: {{base_url: "http://127.0.0.1:1/v1", api_key: {{env: UPSTREAM_KEY}}}}
 models:
-  faulty: {{targets: [simulated/m], {short}}}
+  faulty: {{targets: [simulated/m], {patient}, {hasty}}}
   slow: {{targets: [simulated/m]}}
-  scripted: {{targets: [scripted/m], {short}}}
-  dead: {{targets: [dead/m, scripted/m], {short}}}
+  scripted: {{targets: [scripted/m], {patient}}}
+  broken: {{targets: [scripted/m], {patient}, {hasty}}}
+  dead: {{targets: [dead/m, scripted/m], {patient}}}
 teams: {{t: {{models: ["*"]}}}}
 keys:
   caller: {{team: t, sha256: {caller}}}
   gone: {{team: t, expires: 2020-01-01, sha256: {expired}}}
 routes: [{{name: tagged, match: {{tag: special, metadata: {{job: x}}}}, use: scripted}}]
 """
-SHORT = (
-    "retries: {attempts: 0}, health: {failures: 1000, eject: 1s}, "
-    "timeouts: {total: 800ms, first_token: 500ms, stall: 500ms}"
-)
+PATIENT = "retries: {attempts: 0}, health: {failures: 1000, eject: 1s}"
+HASTY = "timeouts: {total: 800ms, first_token: 500ms, stall: 500ms}"
 
 
 @dataclass
@@ -173,4 +172,4 @@ def policy_text(folder: Path, simulator: Simulator) -> str:
         name: hashlib.sha256(key.encode()).hexdigest()
         for name, key in (("caller", CALLER), ("expired", EXPIRED))
     }
-    return POLICY_TEXT.format(simulator=simulator.url, folder=folder, short=SHORT, **digests)
+    return POLICY_TEXT.format(simulator=simulator.url, folder=folder, patient=PATIENT, hasty=HASTY, **digests)
