@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.clock import now_s
 from gateway.errors import (
     UPSTREAM_BAD_ANSWER,
     UPSTREAM_LOST,
@@ -239,7 +240,7 @@ class Attempt:
         if answer.status < 400:
             # Redirects are not followed: targets come from the policy alone.
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
-        error = read_error(answer.status, answer.headers, self.body)
+        error = read_error(answer.status, answer.headers, self.body, now_s())
         raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
 
     def _drop(self) -> None:

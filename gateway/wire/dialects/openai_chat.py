@@ -6,9 +6,10 @@ they are; a chunk's bytes pass untouched unless something in them matters to us.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, WRONG_TYPE, GatewayError, Kind, ProviderError
@@ -44,6 +45,8 @@ _QUOTA_CODES = frozenset(
 _NO_DETAILS: Mapping[str, Any] = {}
 _ERROR_FIELDS = frozenset({"message", "type", "code", "param"})
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
+_MAX_WAIT_S = 30 * 86_400.0
+"""A provider that asks for a longer wait than a month is not believed."""
 
 
 @dataclass(slots=True)
@@ -198,13 +201,16 @@ def status_of(failure: object) -> int:
                 return value
         if failure.get("type") in ("rate_limit_error", "tokens", "requests"):
             return 429
-        if failure.get("type") == "invalid_request_error":
+        if failure.get("type") == "invalid_request_error" or _is_filtered(failure):
             return 400
     return 500
 
 
-def read_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> ProviderError:
-    """A provider's answer that is not 200, in any of the shapes that OpenAI-speaking providers use."""
+def read_error(status: int, headers: Mapping[bytes, bytes], body: bytes, now_s: float) -> ProviderError:
+    """A provider's answer that is not 200, in any of the shapes that OpenAI-speaking providers use.
+
+    `now_s` is the time of day (seconds since the epoch), for a Retry-After that is a date.
+    """
     found = try_object(body) or {}
     failure: object = found.get("error")
     if not failure:
@@ -220,7 +226,7 @@ def read_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Prov
         type=error.type,
         code=error.code,
         param=error.param,
-        retry_after_s=_retry_after_s(headers),
+        retry_after_s=_retry_after_s(headers, now_s),
         quota=error.quota,
         details=error.details,
     )
@@ -251,7 +257,7 @@ def read_error_object(failure: object, status: int) -> ProviderError:
     quota = status == 402 or code in _QUOTA_CODES or kind in _QUOTA_CODES
     return ProviderError(
         status=status,
-        reason=_reason(status, code, message, quota=quota),
+        reason=_reason(status, code, message, quota=quota, filtered=_is_filtered(table)),
         message=message,
         type=kind,
         code=code,
@@ -261,7 +267,20 @@ def read_error_object(failure: object, status: int) -> ProviderError:
     )
 
 
-def _reason(status: int, code: str | int | None, message: str, *, quota: bool) -> str:
+def _is_filtered(failure: Mapping[str, Any]) -> bool:
+    """True if a content filter spoke: Azure names its own inside, OpenRouter (403) shows what was flagged."""
+    inner, metadata = failure.get("innererror"), failure.get("metadata")
+    codes = [failure.get("code"), failure.get("type"), inner.get("code") if type(inner) is dict else None]
+    return any(type(code) is str and code in _FILTER_CODES for code in codes) or (
+        type(metadata) is dict and "flagged_input" in metadata
+    )
+
+
+def _reason(status: int, code: str | int | None, message: str, *, quota: bool, filtered: bool) -> str:
+    if filtered and status >= 400:
+        # Whatever the status: neither the key nor the target is to blame, and nobody else is asked unless
+        # the policy says so.
+        return "content_filter"
     # 407 is an egress proxy that refused us: nothing its caller could mend.
     if status in (401, 403, 407):
         return "auth"
@@ -275,21 +294,32 @@ def _reason(status: int, code: str | int | None, message: str, *, quota: bool) -
         return "bad_answer"
     if code == "context_length_exceeded" or "maximum context length" in message:
         return "context_window"
-    if code in _FILTER_CODES:
-        return "content_filter"
     return "rate_limited" if quota else ""
 
 
-def _retry_after_s(headers: Mapping[bytes, bytes]) -> float | None:
-    """Seconds from `retry-after-ms` or `retry-after`; HTTP dates are left to the caller's own SDK."""
+def _retry_after_s(headers: Mapping[bytes, bytes], now_s: float) -> float | None:
+    """Seconds to wait by `retry-after-ms`, or by `retry-after`: seconds or an HTTP date (RFC 9110 10.2.3)."""
     for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) * unit_s
-        except (KeyError, ValueError):
+        value = headers.get(name)
+        if value is None:
             continue
-        if 0.0 <= seconds < math.inf:
+        try:
+            seconds = float(value) * unit_s
+        except ValueError:
+            seconds = _until(value, now_s)
+        if 0.0 <= seconds <= _MAX_WAIT_S:
             return seconds
     return None
+
+
+def _until(date: bytes, now_s: float) -> float:
+    """Seconds until an HTTP date in any of its three forms, 0 if it has passed; -1 if it is none."""
+    try:
+        at = parsedate_to_datetime(date.decode("latin-1"))
+        # The form of asctime names no zone; all three mean UTC.
+        return max(0.0, (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() - now_s)
+    except (ValueError, OverflowError):
+        return -1.0
 
 
 def error_object(

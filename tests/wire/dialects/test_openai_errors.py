@@ -23,6 +23,8 @@ from gateway.wire.dialects.openai_chat import (
 from gateway.wire.sse import data_of
 
 NO_WORDS = ("", None, None, None)
+NOW_S = 1_830_254_399.0
+"""Fri, 31 Dec 2027 11:59:59 GMT."""
 TOO_LONG = "This model's maximum context length is 8192 tokens."
 
 
@@ -31,7 +33,7 @@ def as_json(fields: Any) -> bytes:
 
 
 def reason_of(status: int, **failure: Any) -> str:
-    return read_error(status, {}, as_json({"error": failure})).reason
+    return read_error(status, {}, as_json({"error": failure}), NOW_S).reason
 
 
 SHAPES: list[tuple[bytes, tuple[str, str | None, str | int | None, str | None]]] = [
@@ -65,7 +67,7 @@ SHAPES: list[tuple[bytes, tuple[str, str | None, str | int | None, str | None]]]
 def test_error_is_read_in_every_shape(
     body: bytes, words: tuple[str, str | None, str | int | None, str | None]
 ) -> None:
-    error = read_error(400, {}, body)
+    error = read_error(400, {}, body, NOW_S)
     assert (error.message, error.type, error.code, error.param) == words
     assert error.status == 400
 
@@ -96,6 +98,15 @@ def test_other_fields_of_an_error_are_kept() -> None:
         (400, {"code": "content_filter"}, "content_filter"),
         (400, {"code": "content_policy_violation"}, "content_filter"),
         (400, {"code": "ResponsibleAIPolicyViolation"}, "content_filter"),
+        # Azure's filter inside another code; OpenRouter's moderation, which is no fault of the key.
+        (
+            400,
+            {"code": "BadRequest", "innererror": {"code": "ResponsibleAIPolicyViolation"}},
+            "content_filter",
+        ),
+        (403, {"code": 403, "metadata": {"reasons": ["violence"], "flagged_input": "…"}}, "content_filter"),
+        (403, {"code": 403, "metadata": {"provider_name": "x"}}, "auth"),
+        (500, {"code": "content_filter"}, "content_filter"),
         (400, {"code": "billing_hard_limit_reached"}, "rate_limited"),
         (402, {"type": "insufficient_quota"}, "rate_limited"),
     ],
@@ -117,7 +128,7 @@ def test_reason_says_whether_another_target_may_help(
     ],
 )
 def test_spent_quota_is_told_from_a_rate_limit(failure: dict[str, Any], quota: bool) -> None:
-    assert read_error(429, {}, as_json({"error": failure})).quota is quota
+    assert read_error(429, {}, as_json({"error": failure}), NOW_S).quota is quota
 
 
 @pytest.mark.parametrize(
@@ -135,11 +146,21 @@ def test_spent_quota_is_told_from_a_rate_limit(failure: dict[str, Any], quota: b
         ({b"retry-after": b"nan"}, None),
         ({b"retry-after": b"inf"}, None),
         ({b"retry-after": b""}, None),
-        ({b"retry-after": b"Fri, 31 Dec 2027 23:59:59 GMT"}, None),
+        ({b"retry-after": b"1e300"}, None),
+        ({b"retry-after": b"soon"}, None),
+        # The three forms of a date (RFC 9110 5.6.7); all of them mean UTC.
+        ({b"retry-after": b"Fri, 31 Dec 2027 12:00:02 GMT"}, 3.0),
+        ({b"retry-after": b"Friday, 31-Dec-27 12:00:02 GMT"}, 3.0),
+        ({b"retry-after": b"Fri Dec 31 12:00:02 2027"}, 3.0),
+        ({b"retry-after": b"Fri, 31 Dec 2027 11:59:59 GMT"}, 0.0),
+        ({b"retry-after": b"Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
+        ({b"retry-after": b"Thu, 31 Dec 2099 23:59:59 GMT"}, None),
+        ({b"retry-after": b"Fri, 31 Dec 2027 25:00:00 GMT"}, None),
+        ({b"retry-after-ms": b"250", b"retry-after": b"Fri, 31 Dec 2027 12:00:02 GMT"}, 0.25),
     ],
 )
 def test_wait_that_the_provider_asks_for_is_read(headers: dict[bytes, bytes], seconds: float | None) -> None:
-    assert read_error(429, headers, b"{}").retry_after_s == seconds
+    assert read_error(429, headers, b"{}", NOW_S).retry_after_s == seconds
 
 
 @pytest.mark.parametrize(
@@ -157,6 +178,9 @@ def test_wait_that_the_provider_asks_for_is_read(headers: dict[bytes, bytes], se
         ({"type": "tokens"}, 429),
         ({"type": "invalid_request_error"}, 400),
         ({"type": ["x"]}, 500),
+        ({"code": "content_filter"}, 400),
+        ({"code": "content_filter", "status": 403}, 403),
+        ({"code": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}, 400),
         ({}, 500),
         ("overloaded", 500),
         (None, 500),
@@ -184,9 +208,17 @@ JSON = st.recursive(
 
 
 @settings(deadline=None)
+@given(st.text("0123456789 ,:-+GMTDecThu", max_size=32) | st.text(max_size=12))
+def test_no_text_breaks_the_reading_of_a_wait(value: str) -> None:
+    headers = {b"retry-after": value.encode("latin-1", "ignore")}
+    wait_s = read_error(429, headers, b"{}", NOW_S).retry_after_s
+    assert wait_s is None or wait_s >= 0
+
+
+@settings(deadline=None)
 @given(st.integers(400, 599), JSON | st.binary(max_size=20))
 def test_no_body_of_a_provider_breaks_the_reading_of_its_error(status: int, found: Any) -> None:
-    error = read_error(status, {}, found if isinstance(found, bytes) else as_json(found))
+    error = read_error(status, {}, found if isinstance(found, bytes) else as_json(found), NOW_S)
     assert error.reason in ("", *FALLBACK_REASONS)
     assert error.status == status
     assert json.loads(json.dumps(error.details)) == error.details
