@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,12 +17,14 @@ Connected = Callable[[UpstreamConnection | None], None]
 """Told the connection, or None if there was none to be had."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiter:
-    """Somebody who waits for a connection; `told` is None once it left."""
+    """Somebody who waits for a connection. `dials`: one is being opened on its behalf, though whoever waits
+    longest gets it."""
 
-    told: Connected | None
+    told: Connected
     timeout_s: float
+    dials: bool = False
 
 
 class Pool:
@@ -49,7 +51,7 @@ class Pool:
         self._idle_s = idle_s
         self._idle: list[UpstreamConnection] = []
         self._open = 0
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
         self._dials: set[asyncio.Task[None]] = set()
         self._retired = False
 
@@ -68,24 +70,20 @@ class Pool:
         Returns what to call when nobody wants it any more; the connection then serves the next one.
         """
         waiter = _Waiter(told, timeout_s)
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         if self._open < self._max:
-            self._start_dial(timeout_s)
-
-        def leave() -> None:
-            waiter.told = None
-
-        return leave
+            self._start_dial(waiter)
+        return lambda: self._leave(waiter)
 
     def release(self, connection: UpstreamConnection) -> None:
         """Takes a connection back whose answer was read whole; a waiter gets it at once."""
-        if self._tell(connection):
-            return
-        if self._retired:
+        if self._waiters:
+            self._waiters.popitem(last=False)[0].told(connection)
+        elif self._retired:
             connection.close()
-            return
-        self._idle.append(connection)
-        connection.idle.set(monotonic_s() + self._idle_s)
+        else:
+            self._idle.append(connection)
+            connection.idle.set(monotonic_s() + self._idle_s)
 
     def lost(self, connection: UpstreamConnection) -> None:
         """A connection closed. Its place goes to a waiter, if one is left without a dial of its own."""
@@ -94,15 +92,13 @@ class Pool:
         self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-        while self._waiters and self._waiters[0].told is None:
-            self._waiters.popleft()
-        if len(self._waiters) > len(self._dials) and self._open < self._max:
-            self._start_dial(self._waiters[0].timeout_s)
+        self._dial_for_waiters()
 
     def configure(self, *, max_connections: int, idle_s: float) -> None:
         """Takes up the settings of another policy; what is open above the cap closes when it is lost."""
         self._max = max_connections
         self._idle_s = idle_s
+        self._dial_for_waiters()
 
     def retire(self) -> None:
         """The policy no longer names this origin: idle connections close, busy ones after their answer."""
@@ -110,32 +106,41 @@ class Pool:
         for connection in list(self._idle):
             connection.close()
 
-    def _start_dial(self, timeout_s: float) -> None:
+    def _leave(self, waiter: _Waiter) -> None:
+        self._waiters.pop(waiter, None)
+
+    def _dial_for_waiters(self) -> None:
+        for waiter in self._waiters:
+            if self._open >= self._max:
+                break
+            if not waiter.dials:
+                self._start_dial(waiter)
+
+    def _start_dial(self, waiter: _Waiter) -> None:
         self._open += 1
-        task = asyncio.get_running_loop().create_task(self._dial(timeout_s))
+        waiter.dials = True
+        task = asyncio.get_running_loop().create_task(self._dial(waiter))
         self._dials.add(task)
         task.add_done_callback(self._dials.discard)
 
-    async def _dial(self, timeout_s: float) -> None:
+    async def _dial(self, waiter: _Waiter) -> None:
         connection: UpstreamConnection | None = None
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(waiter.timeout_s):
                 connection = await dial(self.origin, lambda: UpstreamConnection(self))
         except (TimeoutError, CannotConnect):
             connection = None
         finally:
+            waiter.dials = False
             if connection is None or connection.closed:
                 self._open -= 1
-        if connection is None or connection.closed:
-            self._tell(None)
+        if connection is not None and not connection.closed:
+            connection.adopted = True
+            self.release(connection)
             return
-        connection.adopted = True
-        self.release(connection)
-
-    def _tell(self, connection: UpstreamConnection | None) -> bool:
-        while self._waiters:
-            told = self._waiters.popleft().told
-            if told is not None:
-                told(connection)
-                return True
-        return False
+        # Only its own waiter hears of a dial that failed; one that was served or has left needs none.
+        still_waits = waiter in self._waiters
+        self._leave(waiter)
+        self._dial_for_waiters()
+        if still_waits:
+            waiter.told(None)
