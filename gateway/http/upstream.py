@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from gateway.http.pool import Pool
 
 MAX_HEAD_BYTES = 64 * 1024
+"""Of an answer's head, with what 1xx answers came before it; and of all that follows the last piece of its
+body: trailers, chunk extensions."""
 MAX_HEADERS = 200
 DRAIN_S = 1.0
 
@@ -112,6 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
         # After the callbacks above: the parser looks them up once, here.
         self._parser: Any = httptools.HttpResponseParser(self)
         self._heard_bytes = 0
+        """Since the last piece of the body, or since the request was sent."""
         self._first_byte_s = 0.0
         self._answer: Answer | None = None
         self._announced = False
@@ -185,15 +189,20 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         raw = self._raw_headers
+        if self._heard_bytes > MAX_HEAD_BYTES and _size_of(raw) > MAX_HEAD_BYTES:
+            raise ValueError("a head that came whole, but too large")
+        if len(raw) > MAX_HEADERS:
+            raise ValueError("too many headers")
         headers = kept_headers(raw)
         raw.clear()
         if status < 200:
             return
         self._answer = answer = Answer(status, headers, self._first_byte_s)
-        answer.streamed = headers.get(b"content-type", b"").startswith(b"text/event-stream")
+        answer.streamed = headers.get(b"content-type", b"")[:17].lower() == b"text/event-stream"
         self._until_close = b"content-length" not in headers and b"transfer-encoding" not in headers
 
     def on_message_complete(self) -> None:
+        self._raw_headers.clear()  # trailers
         if self._answer is not None:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()
@@ -206,7 +215,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.sent_s = 0.0
         self.idle.clear()
         self._heard_bytes = 0
-        self._raw_headers.clear()  # trailers of the answer before
         self._answer = None
         self._announced = self._complete = self._until_close = False
         self._pool.outbox.write(self._write, data)
@@ -239,7 +247,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _hand_over(self, *, broken: bool) -> None:
         answer = self._answer
         if answer is None:
-            if broken or self._heard_bytes > MAX_HEAD_BYTES or len(self._raw_headers) > MAX_HEADERS:
+            if broken or self._heard_bytes > MAX_HEAD_BYTES:
                 self._fail("malformed head")
             return
         if not self._announced:
@@ -250,8 +258,11 @@ class UpstreamConnection(asyncio.Protocol):
         if parts:
             block = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
+            self._heard_bytes = 1  # not 0: an answer has begun
             if self.receiver is not None:
                 self.receiver.received(block)
+        elif self._heard_bytes > MAX_HEAD_BYTES:
+            broken = True
         if self.receiver is None:
             return
         if self._complete:
@@ -275,3 +286,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert receiver is not None
         self.close()
         receiver.failed(UpstreamFailed(what, stale=stale))
+
+
+def _size_of(headers: Mapping[bytes, bytes]) -> int:
+    return sum(map(len, headers)) + sum(map(len, headers.values()))

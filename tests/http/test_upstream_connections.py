@@ -119,6 +119,10 @@ CHUNKED = (
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX-REQUEST-ID: r\r\nX-Other: no\r\n\r\nabcdefg"
 
 
+def many_headers(count: int) -> bytes:
+    return b"".join(b"x-%d: y\r\n" % number for number in range(count))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.data(),
@@ -173,6 +177,9 @@ async def test_body_without_a_length_ends_with_the_connection(setting: Setting) 
         ),
         (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "malformed head"),
         (b"HTTP/1.1 200 OK\r\na: " + b"b" * 70_000, "malformed head"),
+        (b"HTTP/1.1 200 OK\r\na: " + b"b" * 70_000 + b"\r\ncontent-length: 0\r\n\r\n", "malformed head"),
+        (b"HTTP/1.1 200 OK\r\n" + many_headers(201) + b"content-length: 0\r\n\r\n", "malformed head"),
+        (b"HTTP/1.1 102 P\r\na: " + b"b" * 70_000 + b"\r\n\r\n" + LENGTH, "malformed head"),
     ],
 )
 async def test_broken_answer_fails_and_its_connection_is_closed(
@@ -182,6 +189,31 @@ async def test_broken_answer_fails_and_its_connection_is_closed(
     assert received.failure is not None
     assert (received.failure.what, received.failure.stale) == (what, False)
     assert setting.pool.take() is None
+
+
+@pytest.mark.parametrize(
+    "endless", [b"0\r\nt: " + b"t" * 70_000, b"0\r\n" + b"t: t\r\n" * 12_000, b"5;" + b"x" * 70_000]
+)
+async def test_what_follows_a_body_without_an_end_breaks_the_answer(setting: Setting, endless: bytes) -> None:
+    received = await setting.ask(CHUNKED[: CHUNKED.index(b"0\r\n")], endless)
+    assert received.failure is not None
+    assert received.failure.what == "malformed"
+    assert setting.pool.take() is None
+
+
+async def test_large_body_after_a_head_is_no_large_head(setting: Setting) -> None:
+    body = b"x" * 300_000
+    received = await setting.ask(b"HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 300000\r\n\r\n" + body)
+    assert (received.failure, len(received.body)) == (None, 300_000)
+
+
+async def test_trailers_do_not_become_headers_of_the_next_answer(setting: Setting) -> None:
+    trailer = b"x-request-id: of-before\r\n\r\n"
+    assert (await setting.ask(CHUNKED[: -len(b"T: t\r\n\r\n")] + trailer)).body == b"abcdefg"
+    received = await setting.ask(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab")
+    assert received.answer is not None
+    assert b"x-request-id" not in received.answer.headers
+    assert setting.provider.connections == 1
 
 
 async def test_second_answer_to_one_request_breaks_the_connection(setting: Setting) -> None:
