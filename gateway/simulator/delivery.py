@@ -32,8 +32,24 @@ _ERROR = orjson.dumps(
         }
     }
 )
+_FILTERED = orjson.dumps(
+    {
+        "error": {
+            "message": "The response was filtered: the prompt triggered the content policy (simulated).",
+            "type": None,
+            "param": "prompt",
+            "code": "content_filter",
+            "status": 400,
+            "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {}},
+        }
+    }
+)
+_ERRORS = {"error_event": _ERROR, "filter_event": _FILTERED}
 _DONE = b"[DONE]"
-_ENDS_EARLY = ("cut", "cut_reset", "stall", "error_event")
+_BOM = b"\xef\xbb\xbf"
+_PING = b": keep-alive\n\n"
+_PING_S = 0.1
+_ENDS_EARLY = ("cut", "cut_reset", "stall", "pings", *_ERRORS)
 _HTML = b"<!doctype html>\n<html><head><title>Welcome</title></head><body>Not an API.</body></html>\n"
 
 
@@ -94,7 +110,7 @@ class Delivery:
             headers["content-encoding"] = "gzip"
         if self.fault == "truncated":
             return await self._broken_body(body, headers, len(body) + _MISSING_BYTES, reset=False)
-        if self.fault in ("cut", "cut_reset", "stall"):
+        if self.fault in ("cut", "cut_reset", "stall", "pings"):
             return await self._broken_body(
                 body[: len(body) // 2], headers, len(body), reset=self.fault == "cut_reset"
             )
@@ -138,7 +154,7 @@ class Delivery:
                 # A caller who left is only noticed by the loop.
                 await asyncio.sleep(0)
             if self.fault == "comments":
-                await self._write(response, b": keep-alive\n\n")
+                await self._write(response, _PING)
             await self._write(response, framing.event(event.data))
             self.progress.chunks += 1
             self.progress.output_tokens += event.tokens
@@ -167,8 +183,11 @@ class Delivery:
     async def _break_off(self, response: web.StreamResponse) -> web.StreamResponse:
         if self.fault == "stall":
             await _for_ever()
-        if self.fault == "error_event":
-            await self._write(response, _Framing(None).event(_ERROR))
+        while self.fault == "pings":
+            await self._write(response, _PING)
+            await asyncio.sleep(_PING_S)
+        if self.fault in _ERRORS:
+            await self._write(response, _Framing(None).event(_ERRORS[self.fault]))
             await response.write_eof()
             return response
         hang_up(self.request, reset=self.fault == "cut_reset")
@@ -181,7 +200,7 @@ class Delivery:
         response.content_length = length
         await self._open(response)
         await response.write(body)
-        if self.fault == "stall":
+        if self.fault in ("stall", "pings"):
             await _for_ever()
         hang_up(self.request, reset=reset)
         return response
@@ -233,10 +252,11 @@ class _Framing:
     def __init__(self, fault: str | None) -> None:
         self._end = {"crlf": b"\r\n", "cr": b"\r"}.get(fault or "", b"\n")
         self._packer = zlib.compressobj(wbits=31) if fault == "gzip" else None
+        self._start = _BOM if fault == "bom" else b""
 
     def event(self, data: bytes) -> bytes:
         """One event as it goes out."""
-        plain = b"data: " + data + self._end + self._end
+        plain, self._start = self._start + b"data: " + data + self._end + self._end, b""
         if self._packer is None:
             return plain
         return self._packer.compress(plain) + self._packer.flush(zlib.Z_SYNC_FLUSH)
@@ -272,8 +292,8 @@ def _spoil_body(body: bytes, fault: str | None) -> bytes:
     if fault == "gzip":
         packer = zlib.compressobj(wbits=31)
         return packer.compress(body) + packer.flush()
-    if fault == "error_event":
-        return _ERROR
+    if fault in _ERRORS:
+        return _ERRORS[fault]
     return body if fault is None else _spoil_event(body, fault)
 
 

@@ -30,6 +30,7 @@ _BAD = "invalid_request_error"
 REFUSALS: Mapping[str, Refusal] = {
     "status_400": Refusal(400, _BAD, "invalid_value", "Invalid value (simulated).", "messages"),
     "status_401": Refusal(401, _BAD, "invalid_api_key", "Incorrect API key provided: sk-simu****ated."),
+    "status_402": Refusal(402, "insufficient_quota", None, "Insufficient balance (simulated)."),
     "status_403": Refusal(
         403,
         "request_forbidden",
@@ -92,7 +93,10 @@ DISRUPTIONS: Mapping[str, str] = {
     "cut": "closed (FIN) after some events, or half of a plain body",
     "cut_reset": "reset (RST) after some events, or half of a plain body",
     "stall": "silent after some events, or half of a plain body; the connection stays open",
+    "pings": "after some events nothing but ': keep-alive' lines, without end; plain: as stall",
     "error_event": "an error object after some events, then the end without [DONE]; plain: 200 with it",
+    "filter_event": "the same with the error of Azure's content filter",
+    "bom": "the stream begins with a byte order mark",
     "crlf": "line ends of the stream are CRLF",
     "cr": "line ends of the stream are CR",
     "split_bytes": "every byte of the answer is an HTTP chunk of its own",

@@ -157,6 +157,33 @@ async def test_error_event_follows_that_many_events(
     assert simulator.bill.entries[0].finished is False
 
 
+async def test_filter_event_is_azures_error(http: aiohttp.ClientSession, simulator: Simulator) -> None:
+    for stream in (False, True):
+        _, raw = await answer(http, simulator, ask("filter_event", stream=stream, fault_after_chunks=0))
+        error = orjson.loads(raw.removeprefix(b"data: "))["error"]
+        assert (error["code"], error["innererror"]["code"]) == (
+            "content_filter",
+            "ResponsibleAIPolicyViolation",
+        )
+
+
+async def test_pings_follow_that_many_events_until_the_caller_leaves(simulator: Simulator) -> None:
+    wire = await send(simulator, ask("pings", stream=True, fault_after_chunks=2))
+    raw = b"".join([await wire.reader.readuntil(b": keep-alive\n\n") for _ in range(3)])
+    assert raw.count(b"data: ") == 2
+    wire.writer.close()
+    assert (await simulator.departed.wait()).chunks == 2
+
+
+async def test_byte_order_mark_stands_at_the_beginning_alone(
+    http: aiohttp.ClientSession, simulator: Simulator
+) -> None:
+    _, raw = await answer(http, simulator, ask("bom", stream=True))
+    assert raw.startswith(b"\xef\xbb\xbfdata: {")
+    assert raw.count(b"\xef\xbb\xbf") == 1
+    assert raw.endswith(b"data: [DONE]\n\n")
+
+
 async def test_plain_answers_break_off_short_of_their_length(simulator: Simulator) -> None:
     for name in ("cut", "truncated"):
         for stream in (False, True) if name == "truncated" else (False,):
@@ -276,7 +303,7 @@ async def test_every_fault_applies_to_embeddings_and_completions_too(
     http: aiohttp.ClientSession, simulator: Simulator
 ) -> None:
     for name in NAMES:
-        if name in ("hang", "stall"):
+        if name in ("hang", "stall", "pings"):
             continue
         wanted = (
             REFUSALS[name].status if name in REFUSALS else {"redirect": 302, "status_204": 204}.get(name, 200)
