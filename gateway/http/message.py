@@ -33,6 +33,7 @@ _KEPT = frozenset(
         b"connection",
         b"content-type",
         b"content-length",
+        b"content-encoding",
         b"transfer-encoding",
         b"retry-after",
         b"retry-after-ms",

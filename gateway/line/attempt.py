@@ -31,6 +31,8 @@ HOLD_BYTES = 64 * 1024
 """A stream is held back for its first content up to here, then it is committed as it is."""
 WHOLE_BYTES = 1 << 20
 """A plain answer up to this size is read whole and checked; a longer one is relayed as it comes."""
+LONGEST_BYTES = 64 << 20
+"""A plain answer above this size is not relayed; one whose length is not known before is cut there."""
 
 
 class AttemptFailed(Exception):
@@ -109,6 +111,13 @@ class Attempt:
         self.answer = answer
         if not answer.streamed or answer.status != 200:
             self.stream = None
+        if b"content-encoding" in answer.headers:
+            self._check_encoding(answer)
+
+    def _check_encoding(self, answer: Answer) -> None:
+        """We asked for identity and unpack nothing: 1 MB may become 1 GB. An error's status says enough."""
+        if answer.status == 200 and answer.headers[b"content-encoding"].lower() != b"identity":
+            self.failed(UpstreamFailed("compressed"))
 
     def received(self, block: bytes) -> None:
         if self._woke:
@@ -221,16 +230,20 @@ class Attempt:
                 raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
             return
         if not answer.complete:
-            # Too long to be read whole; but a page or a stream is not what was asked for.
-            if self._streams or not self.body.lstrip().startswith(b"{"):
-                self._drop()
-                raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
+            self._check_long(answer)
             return
         self.fields = fields = try_object(self.body)
         if fields is not None and fields.get("error") and not fields.get("choices"):
             error = error_in_answer(fields)
             raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
         if fields is None or self._streams:
+            raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
+
+    def _check_long(self, answer: Answer) -> None:
+        """What can be said of a plain answer of which only the beginning is there."""
+        is_object = self.body.lstrip()[:1] == b"{"
+        if self._streams or not is_object or int(answer.headers.get(b"content-length", 0)) > LONGEST_BYTES:
+            self._drop()
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
 
     def _refused(self, answer: Answer) -> None:

@@ -28,7 +28,7 @@ from gateway.routing import retry
 KEY_EJECT_MS = 60_000
 """How long a provider key that was refused (401, 403, quota) is not used, at first."""
 
-_NOT_THE_TARGETS = frozenset({"", "auth", "rate_limited", "context_window", "content_filter"})
+NOT_THE_TARGETS = frozenset({"", "auth", "rate_limited", "context_window", "content_filter"})
 """Reasons that say nothing about a target's health."""
 
 
@@ -106,7 +106,7 @@ async def _attempt(
     try:
         await attempt.make(target, key, model)
     except AttemptFailed as failure:
-        if failure.reason in _NOT_THE_TARGETS:
+        if failure.reason in NOT_THE_TARGETS:
             line.health.undecided(target.row)
         else:
             line.health.failed(target.row, model.health)
@@ -147,8 +147,11 @@ async def _wait(exchange: Exchange, failure: AttemptFailed, retries: int) -> Non
 def final_error(exchange: Exchange, failure: AttemptFailed) -> GatewayError:
     """What the caller is told when no attempt is left."""
     error = failure.provider_error
-    if error is None:
-        return GatewayError(failure.kind)
+    return GatewayError(failure.kind) if error is None else error_of(exchange, error)
+
+
+def error_of(exchange: Exchange, error: ProviderError) -> GatewayError:
+    """A provider's error as its caller is told it: in the provider's words, unless they are about us."""
     kind, told = _kind_of(error)
     headers: tuple[tuple[str, str], ...] = ()
     if error.retry_after_s is not None and kind.status in (429, 503):

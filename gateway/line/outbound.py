@@ -14,6 +14,7 @@ from gateway.wire.dialects.openai_chat import ENDPOINTS
 _RENAMED = {
     b"content-type": b"",
     b"content-length": b"",
+    b"content-encoding": b"",
     b"transfer-encoding": b"",
     b"x-request-id": b"x-headgate-upstream-request-id: ",
     b"apim-request-id": b"x-headgate-upstream-request-id: ",

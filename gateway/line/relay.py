@@ -6,20 +6,20 @@ from gateway.clock import monotonic_s
 from gateway.errors import (
     UPSTREAM_BAD_ANSWER,
     UPSTREAM_LOST,
-    UPSTREAM_REFUSED,
     UPSTREAM_STALLED,
     UPSTREAM_TIMEOUT,
     CallerGone,
     GatewayError,
     Kind,
+    ProviderError,
 )
 from gateway.http.caller import WRITE_STALL_S, CallerConnection
 from gateway.http.message import STATUS_200, Answer, chunk
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
-from gateway.line.attempt import Attempt
+from gateway.line.attempt import LONGEST_BYTES, Attempt
+from gateway.line.attempts import NOT_THE_TARGETS, error_of
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange, Pausable
 from gateway.line.outbound import to_caller
-from gateway.line.provider_words import as_told
 from gateway.money import usd
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import (
@@ -29,7 +29,7 @@ from gateway.wire.dialects.openai_chat import (
     usage_in_tail,
 )
 from gateway.wire.dialects.openai_stream import AnswerStream
-from gateway.wire.sse import BadStream
+from gateway.wire.sse import BadStream, has_data
 
 TAIL_BYTES = 8 * 1024
 """How much of the end of a long plain answer is kept to find its usage in."""
@@ -131,6 +131,11 @@ class _Copy(Pausable):
         self.failure = UPSTREAM_LOST if failure.what == "closed" else UPSTREAM_BAD_ANSWER
         self._exchange.wake(None)
 
+    def _stop(self, failure: Kind | None) -> None:
+        self.failure = failure
+        self._connection.close()
+        self._exchange.wake(None)
+
     async def run(self, answer: Answer) -> None:
         """Copies until the upstream's body ends, one way or the other."""
         if answer.complete or self.is_whole():
@@ -195,7 +200,8 @@ class _StreamCopy(_Copy):
         if out:
             # The end of the body goes with the last event: a write of its own costs 15 µs.
             self._caller.write(self.framed(out, last=stream.done))
-            if not self._caller.paused:
+            # A provider that only says it is there stalls too. Most blocks begin with the d of data.
+            if not self._caller.paused and (out[0] == 0x64 or has_data(out)):
                 self.keep_going()
         if stream.error is not None or stream.overrun:
             self._stop(None)
@@ -222,11 +228,6 @@ class _StreamCopy(_Copy):
                 self.failure = UPSTREAM_BAD_ANSWER
         self._exchange.wake(None)
 
-    def _stop(self, failure: Kind | None) -> None:
-        self.failure = failure
-        self._connection.close()
-        self._exchange.wake(None)
-
 
 async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStream) -> None:
     connection, call, answer = attempt.connection, exchange.call, attempt.answer
@@ -248,41 +249,40 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
         exchange.usage = usage = stream.usage or stream.estimate(call.size)
         exchange.price(usage)
     failure = _stream_failure(exchange, copy, stream)
-    _judge(exchange, None if failure is None else failure.kind)
+    _judge(exchange, None if failure is None else failure.kind, stream.error)
     if failure is not None:
         exchange.failed_after_commit(failure.kind.error_type)
         copy.write(error_event(failure))
     copy.finish()
 
 
-def _judge(exchange: Exchange, failure: Kind | None) -> None:
+def _judge(exchange: Exchange, kind: Kind | None, error: ProviderError | None = None) -> None:
     """Tells the target's health how an answer ended that was handed on before its end."""
     target, model, health = exchange.target, exchange.model, exchange.line.health
     assert target is not None and model is not None
-    if failure is None:
+    if kind is None:
         health.succeeded(target.row)
-    elif failure.error_type.startswith("provider_") and failure is not UPSTREAM_REFUSED:
-        exchange.attempt_outcome = _ATTEMPT_OUTCOME.get(failure, "bad_answer")
+        return
+    reason = _REASONS.get(kind, "") if error is None else error.reason
+    if reason not in NOT_THE_TARGETS:
         health.failed(target.row, model.health)
+    if reason or error is not None:
+        exchange.attempt_outcome = reason or "refused"
 
 
-_ATTEMPT_OUTCOME = {
+_REASONS = {
     UPSTREAM_TIMEOUT: "timeout",
     UPSTREAM_STALLED: "stall",
     UPSTREAM_LOST: "server_error",
     UPSTREAM_BAD_ANSWER: "bad_answer",
 }
-"""What an attempt is counted as that failed after the commit point."""
+"""What an attempt failed of after the commit point; what is not here is no provider's fault."""
 
 
 def _stream_failure(exchange: Exchange, copy: _StreamCopy, stream: AnswerStream) -> GatewayError | None:
     """What the stream failed of after the commit point; None if it ended with `[DONE]`."""
-    error = stream.error
-    if error is not None:
-        assert exchange.target is not None
-        kind = UPSTREAM_REFUSED if error.status < 500 else UPSTREAM_BAD_ANSWER
-        error = as_told(error, exchange.target.provider)
-        return GatewayError(kind, error.message or kind.message, param=error.param)
+    if stream.error is not None:
+        return error_of(exchange, stream.error)
     if stream.done:
         return None
     return GatewayError(copy.failure or UPSTREAM_LOST)
@@ -300,8 +300,17 @@ class LongCopy(_Copy):
 
     def received(self, block: bytes) -> None:
         self.size += len(block)
+        if self.size > LONGEST_BYTES:
+            self._stop(UPSTREAM_BAD_ANSWER)
+            return
         self.tail = (self.tail + block)[-TAIL_BYTES:]
         self.write(block)
+
+    def ended(self) -> None:
+        # A body without a length ends with its connection, whether it is whole or not.
+        if not self.tail.rstrip().endswith(b"}"):
+            self.failure = UPSTREAM_BAD_ANSWER
+        super().ended()
 
 
 async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 MAX_EVENT_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
 
 
 class BadStream(Exception):
@@ -41,16 +42,24 @@ def data_of(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+def has_data(block: bytes) -> bool:
+    """True unless a block of whole events holds nothing but comments and events without data."""
+    return block.startswith(b"data") or b"\ndata" in block
+
+
 class Scanner:
     """Cuts a stream into blocks of whole events with LF line ends."""
 
-    __slots__ = ("_after_cr", "_last", "_rest", "_rest_size", "_seen_cr")
+    __slots__ = ("_after_cr", "_begun", "_last", "_looks", "_rest", "_rest_size")
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
         self._rest_size = 0
         self._last = b""
-        self._seen_cr = False
+        self._begun: bytes | None = b""
+        """The first bytes, as long as they may become a byte order mark; None afterwards."""
+        self._looks = True
+        """True at the beginning and once a CR was seen: every block has to be looked at."""
         self._after_cr = False
 
     def feed(self, block: bytes) -> bytes:
@@ -58,8 +67,8 @@ class Scanner:
 
         Raises `BadStream`.
         """
-        if self._seen_cr or b"\r" in block:
-            block = self._with_lf(block)
+        if self._looks or b"\r" in block:
+            block = self._with_lf(block if self._begun is None else self._without_bom(block))
             if not block:
                 return b""
         end = block.rfind(b"\n\n") + 2
@@ -84,9 +93,9 @@ class Scanner:
 
         Providers end the last event with one line end or none; the specification would drop it.
         """
-        if not self._rest:
+        rest = b"".join(self._rest) or self._begun
+        if not rest:
             return b""
-        rest = b"".join(self._rest)
         self._rest.clear()
         self._rest_size = 0
         if not rest.strip(b"\n"):
@@ -110,10 +119,21 @@ class Scanner:
         if self._rest_size > MAX_EVENT_BYTES:
             raise BadStream("an event above 1 MiB")
 
+    def _without_bom(self, block: bytes) -> bytes:
+        """The beginning without the byte order mark that the standard lets stand there."""
+        block = (self._begun or b"") + block
+        if len(block) < len(_BOM) and _BOM.startswith(block):
+            self._begun = block
+            return b""
+        self._begun, self._looks = None, False
+        return block.removeprefix(_BOM)
+
     def _with_lf(self, block: bytes) -> bytes:
         """The same lines with LF ends. Once a CR was seen every block comes here: a CR at the end of one
         and an LF at the start of the next are one line end."""
-        self._seen_cr = True
+        if not self._after_cr and b"\r" not in block:
+            return block
+        self._looks = True
         if self._after_cr and block[:1] == b"\n":
             block = block[1:]
             if not block:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.wire.sse import MAX_EVENT_BYTES, BadStream, Scanner, data_of, events
+from gateway.wire.sse import MAX_EVENT_BYTES, BadStream, Scanner, data_of, events, has_data
 
 LINE_ENDS = st.sampled_from(["\n", "\r", "\r\n"])
 TEXT = st.text(st.sampled_from('aé漢😀 :{}"[]\\'), max_size=12)
@@ -19,16 +19,18 @@ FIELD_LINES = (
     | st.tuples(st.sampled_from([":", ": ", "event: ", "id: ", "retry: ", "datax: ", "x"]), TEXT).map("".join)
     | st.just("data")
 )
-STREAMS = st.lists(st.tuples(FIELD_LINES | st.just(""), LINE_ENDS).map("".join), max_size=24).map(
-    lambda lines: "".join(lines).encode()
-)
+STREAMS = st.tuples(
+    st.sampled_from(["", "\ufeff"]),
+    st.lists(st.tuples(FIELD_LINES | st.just(""), LINE_ENDS).map("".join), max_size=24).map("".join),
+).map(lambda parts: "".join(parts).encode())
 CUTS = st.lists(st.integers(0, 400), max_size=12)
 
 
 def by_the_standard(stream: bytes) -> list[str]:
-    """Data of all events as the HTML standard reads them, plus a last one whose blank line is missing."""
+    """Data of all events as the HTML standard reads them (one byte order mark at the beginning is none of
+    them), plus a last one whose blank line is missing."""
     found, data = [], []
-    for line in [*stream.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""]:
+    for line in [*stream.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""]:
         name, _, value = line.partition(":")
         if not line and data:
             found.append("\n".join(data))
@@ -59,6 +61,7 @@ def data_in(blocks: Iterable[bytes]) -> list[str]:
 @given(stream=STREAMS, cuts=CUTS)
 @example(stream=b"data: a\r\r\n\ndata: b\r\n\r\n", cuts=[8, 9, 10])
 @example(stream=b"data: a\n\r\ndata: b\n\n\n\ndata: c", cuts=[7, 8, 9])
+@example(stream=b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", cuts=[1, 2, 3])
 @settings(max_examples=400, deadline=None)
 def test_any_split_gives_the_events_of_the_standard(stream: bytes, cuts: list[int]) -> None:
     expected = by_the_standard(stream)
@@ -145,6 +148,30 @@ def test_invalid_utf8_is_refused_in_any_split(bad: bytes, end: bytes, cuts: list
     good = "data: é漢\n\n".encode()
     with pytest.raises(BadStream):
         scan(pieces(good + b"data: " + bad + end, cuts))
+
+
+@pytest.mark.parametrize("begun", [b"\xef", b"\xef\xbb"])
+def test_half_a_byte_order_mark_is_invalid_utf8(begun: bytes) -> None:
+    with pytest.raises(BadStream):
+        scan([begun])
+    with pytest.raises(BadStream):
+        scan([begun, b"data: x\n\n"])
+
+
+@pytest.mark.parametrize(
+    ("block", "has"),
+    [
+        (b"data: x\n\n", True),
+        (b": ping\n\n", False),
+        (b": ping\n\ndata: x\n\n", True),
+        (b"event: e\ndata:x\n\n", True),
+        (b"event: ping\n\n", False),
+        (b": data\n\n", False),
+        (b"\n\n", False),
+    ],
+)
+def test_block_without_data_is_told_from_one_with(block: bytes, has: bool) -> None:
+    assert has_data(block) is has
 
 
 def cpu_s(feed: Callable[[], object]) -> float:
