@@ -52,6 +52,7 @@ class AttemptFailed(Exception):
         self.reason = reason
         self.kind = kind
         self.provider_error = provider_error
+        self.quota = provider_error is not None and provider_error.quota
 
 
 async def connect(exchange: Exchange, pool: Pool, model: Model) -> UpstreamConnection:

@@ -20,6 +20,7 @@ from gateway.errors import (
 )
 from gateway.line.attempt import Attempt, AttemptFailed
 from gateway.line.exchange import DeadlinePassed, Exchange
+from gateway.line.keepalive import KeepAlive
 from gateway.line.provider_words import as_told
 from gateway.policy.decide import Decision
 from gateway.policy.snapshot import Model, ProviderKey, Target
@@ -43,56 +44,69 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
     now_s = exchange.started_s
     exchange.total_at_s = now_s + model.timeouts.total_s
     exchange.caller.deadline.set(exchange.total_at_s)
-    budget = line.retry_budget(model.name)
-    budget.call(now_s)
+    line.retry_budget(model.name).call(now_s)
     last = len(decision.targets) - 1
-    for place, target in enumerate(decision.targets):
-        retries = 0
-        refused_keys: frozenset[ProviderKey] = frozenset()
-        while True:
-            key = line.provider_key(target.provider, refused_keys)
-            attempt = Attempt(exchange, call)
-            failure = await _attempt(exchange, attempt, target, key, model)
-            if failure is None:
-                return attempt
-            error = failure.provider_error
-            if key is not None and (failure.reason == "auth" or (error is not None and error.quota)):
-                line.health.eject(key.row, KEY_EJECT_MS)
-            if key is not None:
-                refused_keys |= {key}
-            if failure.ends_call:
-                raise final_error(exchange, failure)
-            quota = error is not None and error.quota
-            step = retry.next_step(
-                failure.reason,
-                quota=quota,
-                retries=retries,
-                attempts=model.retry_attempts,
-                retry_after_s=None if error is None else error.retry_after_s,
-                has_key=line.has_other_key(target.provider, refused_keys),
-                has_next=place < last,
-                falls_back=failure.reason in model.fallback_on,
-            )
-            if step == retry.FALL_BACK:
-                exchange.fallbacks += 1
-                line.meters.fallback(model.name, failure.reason)
-                break
-            # A key that was refused for good is out for all calls; one that is only busy costs a retry.
-            costs = step == retry.RETRY or (
-                step == retry.OTHER_KEY and failure.reason == "rate_limited" and not quota
-            )
-            if step == retry.STOP or (costs and not budget.take(model.retry_budget, monotonic_s())):
-                if costs and place < last and failure.reason in model.fallback_on:
+    try:
+        for place, target in enumerate(decision.targets):
+            retries = 0
+            refused_keys: frozenset[ProviderKey] = frozenset()
+            while True:
+                key = line.provider_key(target.provider, refused_keys)
+                attempt = Attempt(exchange, call)
+                failure = await _attempt(exchange, attempt, target, key, model)
+                if failure is None:
+                    return attempt
+                if key is not None:
+                    refused_keys |= {key}
+                    if failure.reason == "auth" or failure.quota:
+                        line.health.eject(key.row, KEY_EJECT_MS)
+                has_key = line.has_other_key(target.provider, refused_keys)
+                step = _step(exchange, model, failure, retries, has_key=has_key, has_next=place < last)
+                if step == retry.STOP:
+                    raise final_error(exchange, failure)
+                if call.stream and model.keep_alive_s and exchange.keep_alive is None:
+                    exchange.keep_alive = KeepAlive(exchange, model.keep_alive_s)
+                if step == retry.FALL_BACK:
                     exchange.fallbacks += 1
                     line.meters.fallback(model.name, failure.reason)
                     break
-                raise final_error(exchange, failure)
-            exchange.retries += 1
-            line.meters.retry(model.name, target.name)
-            if step == retry.RETRY:
-                await _wait(exchange, failure, retries)
-                retries += 1
+                exchange.retries += 1
+                line.meters.retry(model.name, target.name)
+                if step == retry.RETRY:
+                    await _wait(exchange, failure, retries)
+                    retries += 1
+    finally:
+        if exchange.keep_alive is not None:
+            exchange.keep_alive.stop()
     raise AssertionError("a decision without targets")  # decide() refuses these
+
+
+def _step(
+    exchange: Exchange, model: Model, failure: AttemptFailed, retries: int, *, has_key: bool, has_next: bool
+) -> str:
+    """What follows a failure, within the time of the call and the budget of retries."""
+    if failure.ends_call:
+        return retry.STOP
+    error = failure.provider_error
+    falls_back = failure.reason in model.fallback_on
+    step = retry.next_step(
+        failure.reason,
+        quota=failure.quota,
+        retries=retries,
+        attempts=model.retry_attempts,
+        retry_after_s=None if error is None else error.retry_after_s,
+        has_key=has_key,
+        has_next=has_next,
+        falls_back=falls_back,
+        uncertain=model.retry_uncertain,
+    )
+    # A key that was refused for good is out for all calls; one that is only busy costs a retry.
+    costs = step == retry.RETRY or (
+        step == retry.OTHER_KEY and failure.reason == "rate_limited" and not failure.quota
+    )
+    if costs and not exchange.line.retry_budget(model.name).take(model.retry_budget, monotonic_s()):
+        return retry.FALL_BACK if has_next and falls_back else retry.STOP
+    return step
 
 
 async def _attempt(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.http.caller import CallerConnection
     from gateway.http.message import Request
     from gateway.line.admission import Admission
+    from gateway.line.keepalive import KeepAlive
     from gateway.line.worker import Line
     from gateway.policy.snapshot import Key, Model, Snapshot, Target
     from gateway.usage import Usage
@@ -81,6 +82,8 @@ class Exchange:
     """What the last attempt failed of after the commit point; "" if it did not."""
     first_sent_s = first_answer_s = first_written_s = first_token_s = upstream_s = total_at_s = 0.0
     relay: Pausable = _NOTHING
+    keep_alive: KeepAlive | None = None
+    """The signs of life of a stream whose first attempt failed."""
     admission: Admission
 
     def __init__(self, line: Line, caller: CallerConnection, request: Request) -> None:

@@ -118,7 +118,8 @@ def list_models(exchange: Exchange, key: Key, wanted: str | None) -> None:
 
 
 def refuse(exchange: Exchange, error: GatewayError) -> None:
-    """Answers with an error. After the commit point nothing can be said any more: the connection is cut."""
+    """Answers with an error; by an event, if a stream's head was sent to keep its caller waiting. After the
+    commit point nothing can be said here any more: the connection is cut."""
     kind = error.kind
     exchange.error_type = kind.error_type
     exchange.outcome = "upstream_failed" if kind.error_type.startswith("provider_") else "refused"
@@ -127,6 +128,10 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
         exchange.caller.cut()
         return
     try:
+        if exchange.keep_alive is not None and exchange.keep_alive.has_begun:
+            exchange.status = 200
+            exchange.keep_alive.fail(error)
+            return
         write(
             exchange,
             error_body(error),

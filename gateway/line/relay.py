@@ -19,6 +19,7 @@ from gateway.http.upstream import UpstreamConnection, UpstreamFailed
 from gateway.line.attempt import LONGEST_BYTES, Attempt
 from gateway.line.attempts import NOT_THE_TARGETS, error_of
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange, Pausable
+from gateway.line.keepalive import stream_framing
 from gateway.line.outbound import to_caller
 from gateway.money import usd
 from gateway.usage import Usage
@@ -234,13 +235,12 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
     assert connection is not None and call is not None and answer is not None
     copy = _StreamCopy(exchange, connection, stream)
     meters = exchange.line.meters
-    framing = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-    if copy.chunked:
-        framing += b"transfer-encoding: chunked\r\n"
+    has_begun = exchange.keep_alive is not None and exchange.keep_alive.has_begun
+    head = b"" if has_begun else answer_head(exchange, answer, stream_framing(chunked=copy.chunked))
     held = attempt.body
     exchange.mark_written()
     exchange.first_token_s = exchange.first_written_s
-    exchange.caller.write(answer_head(exchange, answer, framing) + copy.framed(held, last=stream.done))
+    exchange.caller.write(head + copy.framed(held, last=stream.done))
     meters.streams_open(1)
     try:
         await copy.run(answer)

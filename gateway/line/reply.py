@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.clock import now_s
 from gateway.errors import UPSTREAM_BAD_ANSWER, UPSTREAM_LOST, UPSTREAM_TIMEOUT
 from gateway.http.message import Answer
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
@@ -104,7 +105,7 @@ class Reply:
         if answer.status < 400:
             # Redirects are not followed: targets come from the policy alone.
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
-        error = read_error(answer.status, answer.headers, self.body)
+        error = read_error(answer.status, answer.headers, self.body, now_s())
         raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
 
 

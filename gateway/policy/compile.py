@@ -156,7 +156,12 @@ class _Compiler:
                     "strategy": spec.strategy,
                     "targets": targets,
                     "fallback_on": list(dict.fromkeys(spec.fallback_on)),
-                    "retries": {"attempts": spec.retries.attempts, "budget": spec.retries.budget},
+                    "retries": {
+                        "attempts": spec.retries.attempts,
+                        "budget": spec.retries.budget,
+                        "uncertain": spec.retries.uncertain,
+                    },
+                    "keep_alive_s": spec.keep_alive,
                     "timeouts": _timeouts(spec.timeouts),
                     "health": {"failures": spec.health.failures, "eject_s": spec.health.eject},
                 }

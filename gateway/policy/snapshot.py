@@ -101,6 +101,9 @@ class Model:
     fallback_on: frozenset[str]
     retry_attempts: int
     retry_budget: float
+    retry_uncertain: bool
+    keep_alive_s: float
+    """How often the caller of a stream hears that it waits for another attempt; 0: never."""
     timeouts: Timeouts
     health: HealthRule
     has_matches: bool
@@ -208,6 +211,8 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
         fallback_on=frozenset(row["fallback_on"]),
         retry_attempts=row["retries"]["attempts"],
         retry_budget=row["retries"]["budget"],
+        retry_uncertain=row["retries"]["uncertain"],
+        keep_alive_s=row["keep_alive_s"],
         timeouts=Timeouts(**row["timeouts"]),
         health=HealthRule(row["health"]["failures"], int(row["health"]["eject_s"] * 1000)),
         has_matches=any(target.match is not None for target in targets),
@@ -242,6 +247,8 @@ def _passage(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Passage
         fallback_on=frozenset(),
         retry_attempts=0,
         retry_budget=0.0,
+        retry_uncertain=False,
+        keep_alive_s=0.0,
         timeouts=Timeouts(**row["timeouts"]),
         health=HealthRule(1, 0),
         has_matches=False,

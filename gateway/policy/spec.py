@@ -31,6 +31,7 @@ from gateway.policy.values import (
     Duration,
     Expiry,
     Family,
+    Interval,
     Line,
     Lines,
     ModelName,
@@ -283,6 +284,14 @@ class Retries(Spec):
         int, Field(ge=0, le=10, description="Retries per target."), BeforeValidator(no_bool)
     ] = 2
     budget: Annotated[Share, Field(description="Retries in all, as a share of calls.")] = 0.2
+    uncertain: Annotated[
+        Truth,
+        Field(
+            description="true: also after a 504, a 408 or no first token in time, when the provider may "
+            "still be at work on the call and bill it twice. Whether the next target is tried is up to "
+            "fallback_on alone."
+        ),
+    ] = False
 
 
 class Health(Spec):
@@ -323,6 +332,14 @@ class ModelSpec(Spec):
         list[Reason], Field(description="Failures after which the next target is tried.")
     ] = list(DEFAULT_FALLBACK)
     timeouts: Timeouts = Timeouts()
+    keep_alive: Annotated[
+        Interval,
+        Field(
+            description="Streams only: once an attempt has failed, the caller is sent a comment this often "
+            "while it waits for another. Its answer then begins with status 200 and no x-headgate-target, "
+            "and a failure is an error event. off: it waits in silence."
+        ),
+    ] = 15.0
     retries: Retries = Retries()
     health: Health = Health()
 

@@ -42,6 +42,16 @@ def _duration(value: Any) -> float:
     return seconds
 
 
+def _interval(value: Any) -> float:
+    """Seconds, 0.0 for "off"."""
+    if value == "off":
+        return 0.0
+    try:
+        return _duration(value)
+    except ValueError:
+        raise ValueError('must be a duration between "1ms" and "24h", like "15s", or off') from None
+
+
 def _share(value: Any) -> float:
     """A share of 1 from "20%" or 0.2."""
     message = 'must be a percentage like "20%" or a number from 0 to 1'
@@ -134,6 +144,10 @@ Sha256 = Annotated[
 Duration = Annotated[
     float, BeforeValidator(_duration), _text_schema("^[0-9.]+(ms|s|m|h|d)?$", "500ms", "5s", "10m")
 ]
+Interval = Annotated[
+    float, BeforeValidator(_interval), _text_schema("^([0-9.]+(ms|s|m|h|d)?|off)$", "15s", "off")
+]
+"""Seconds, or 0.0: never."""
 Share = Annotated[float, BeforeValidator(_share), _text_schema("^[0-9.]+ *%?$", "20%")]
 Count = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(no_bool)]
 Truth = Annotated[bool, BeforeValidator(_truth)]

@@ -61,6 +61,8 @@ again after a wait, the next target, or the failure goes to the caller."""
 
 _AT_ONCE = frozenset({"connect", "timeout", "first_token", "stall", "context_window", "content_filter"})
 """Reasons that a second try on the same target would only repeat, or that already cost their wait."""
+_UNCERTAIN = frozenset({"timeout", "first_token"})
+"""The provider may still be at work on the call, and will bill it."""
 
 
 def next_step(
@@ -73,11 +75,13 @@ def next_step(
     has_key: bool,
     has_next: bool,
     falls_back: bool,
+    uncertain: bool,
 ) -> str:
     """What follows a failure for `reason`. Pure.
 
     `retries` were made on this target of at most `attempts`; `has_key`: another key of the provider is
-    good; `has_next`: there is a next target; `falls_back`: the policy names this reason.
+    good; `has_next`: there is a next target; `falls_back`: the policy names this reason; `uncertain`: it lets
+    a target be asked again that may be at work on the call.
     """
     if not reason:
         return STOP
@@ -89,7 +93,7 @@ def next_step(
     if reason in _AT_ONCE or reason == "rate_limited":
         if may_fall_back:
             return FALL_BACK
-        if reason not in ("connect", "rate_limited"):
+        if reason not in ("connect", "rate_limited") and not (uncertain and reason in _UNCERTAIN):
             return STOP
     if retries >= attempts or (retry_after_s or 0.0) > MAX_RETRY_AFTER_S:
         return FALL_BACK if may_fall_back else STOP

@@ -81,6 +81,7 @@ SPECS = [
     ("duration", "models: {m: {targets: [a/b], timeouts: {connect: 5 sec}}}\n", "1:50", "models.m.timeouts.connect", "a duration"),
     ("duration of nothing", "models: {m: {targets: [a/b], timeouts: {total: 0s}}}\n", "1:48", "models.m.timeouts.total", "a duration"),
     ("endless duration", "models: {m: {targets: [a/b], timeouts: {total: 99h}}}\n", "1:48", "models.m.timeouts.total", "a duration"),
+    ("interval", "models: {m: {targets: [a/b], keep_alive: never}}\n", "1:42", "models.m.keep_alive", "like \"15s\", or off"),
     ("share above 1", "models: {m: {targets: [a/b], retries: {budget: 120%}}}\n", "1:48", "models.m.retries.budget", "a percentage"),
     ("share is a word", "models: {m: {targets: [a/b], retries: {budget: much}}}\n", "1:48", "models.m.retries.budget", "a percentage"),
     ("share is nan", "models: {m: {targets: [a/b], retries: {budget: nan}}}\n", "1:48", "models.m.retries.budget", "a percentage"),

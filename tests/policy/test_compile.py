@@ -49,7 +49,8 @@ def test_targets_point_at_their_providers_and_share_rows(compile_text: Callable[
 def test_defaults_are_those_of_the_design(compile_text: Callable[..., Compiled]) -> None:
     model = compile_text(BASE).tables["models"][0]
     assert model["timeouts"] == {"connect_s": 5.0, "first_token_s": 60.0, "stall_s": 120.0, "total_s": 600.0}
-    assert model["retries"] == {"attempts": 2, "budget": 0.2}
+    assert model["retries"] == {"attempts": 2, "budget": 0.2, "uncertain": False}
+    assert model["keep_alive_s"] == 15.0
     assert model["health"] == {"failures": 5, "eject_s": 30.0}
     assert model["strategy"] == "priority"
     assert set(model["fallback_on"]) == {

@@ -185,6 +185,12 @@ def test_durations(text: str, seconds: float) -> None:
     assert policy.spec.models["m"].timeouts.total == seconds
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("15s", 15.0), ("off", 0.0), ("2", 2.0)])
+def test_intervals_may_be_off(text: str, seconds: float) -> None:
+    policy = load_text(f"models: {{m: {{targets: [a/b], keep_alive: {text}}}}}\n", {})
+    assert policy.spec.models["m"].keep_alive == seconds
+
+
 @pytest.mark.parametrize(
     ("text", "share"), [("20%", 0.2), ("0.2", 0.2), ("12.5 %", 0.125), ("1", 1.0), ("0", 0.0)]
 )

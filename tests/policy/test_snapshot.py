@@ -40,7 +40,8 @@ POLICY = {
                 {"provider": "bare", "model": "b", "weight": 0, "match": {"stream": True}},
             ],
             "fallback_on": ["connect", "stall"],
-            "retries": {"attempts": 4, "budget": "30%"},
+            "retries": {"attempts": 4, "budget": "30%", "uncertain": True},
+            "keep_alive": "off",
             "timeouts": {"connect": "1s", "first_token": "2s", "stall": "3s", "total": "4s"},
             "health": {"failures": 7, "eject": "1.5s"},
         },
@@ -102,7 +103,8 @@ def test_model_is_as_the_policy_says(snapshot: Snapshot) -> None:
         "weighted",
         frozenset(("connect", "stall")),
     )
-    assert (fast.retry_attempts, fast.retry_budget) == (4, 0.3)
+    assert (fast.retry_attempts, fast.retry_budget, fast.retry_uncertain) == (4, 0.3, True)
+    assert (fast.keep_alive_s, snapshot.models["plain"].keep_alive_s) == (0.0, 15.0)
     assert dataclasses.astuple(fast.timeouts) == (1.0, 2.0, 3.0, 4.0)
     assert (fast.health.failures, fast.health.eject_ms) == (7, 1_500)
     assert fast.has_matches

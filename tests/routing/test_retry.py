@@ -126,6 +126,7 @@ def step(reason: str, **given: Any) -> str:
         "has_key": False,
         "has_next": True,
         "falls_back": True,
+        "uncertain": False,
     }
     return next_step(reason, **{**fields, **given})
 
@@ -174,6 +175,14 @@ STEPS: list[tuple[str, dict[str, Any], str]] = [
     ("timeout", {}, FALL_BACK),
     ("timeout", {"has_next": False}, STOP),
     ("first_token", {}, FALL_BACK),
+    # It may be at work on the call and bill it twice: asked again only if the policy wants that.
+    ("timeout", {"uncertain": True}, FALL_BACK),
+    ("timeout", {"uncertain": True, "has_next": False}, RETRY),
+    ("timeout", {"uncertain": True, "falls_back": False}, RETRY),
+    ("timeout", {"uncertain": True, "has_next": False, "retries": 2}, STOP),
+    ("first_token", {"uncertain": True, "has_next": False}, RETRY),
+    ("stall", {"uncertain": True, "has_next": False}, STOP),
+    ("content_filter", {"uncertain": True, "has_next": False}, STOP),
     ("first_token", {"falls_back": False}, STOP),
     ("stall", {}, FALL_BACK),
     ("stall", {"has_next": False}, STOP),
