@@ -95,8 +95,9 @@ class Relay:
         *,
         key: str | None = KEY,
         headers: Mapping[str, str] | None = None,
+        began: asyncio.Event | None = None,
     ) -> Answered:
-        """One call, read to its end."""
+        """One call, read to its end; `began` is set when the first of its body has come."""
         body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
         sent = {"content-type": "application/json", **(headers or {})}
         if key is not None:
@@ -107,6 +108,8 @@ class Relay:
             try:
                 async for piece in answer.content.iter_any():
                     got += piece
+                    if began is not None:
+                        began.set()
             except aiohttp.ClientPayloadError:
                 cut = True
             return Answered(answer.status, answer.headers, got, cut)

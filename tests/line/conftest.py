@@ -12,8 +12,10 @@ from gateway.pricing.catalogue import Catalogue
 from gateway.simulator.server import Simulator
 from tests.relaying import Relay, start_relay
 from tests.running import policy_for
+from tests.scripted import Scripted
 
 StartRelay = Callable[..., Awaitable[Relay]]
+StartScripted = Callable[..., Awaitable[Scripted]]
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,19 @@ async def start(tmp_path: Path, catalogue: Catalogue) -> AsyncIterator[StartRela
 async def relay(start: StartRelay, simulator: Simulator) -> Relay:
     """A line in front of `simulator`, with the policy of `policy_for`."""
     return await start(policy_for(simulator.url))
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[StartScripted]:
+    """`await scripted(answer(b"{}"), CLOSE)`: a provider that does this, stopped afterwards."""
+    running: list[Scripted] = []
+
+    async def start_one(*steps: object, **more: object) -> Scripted:
+        provider = Scripted(*steps, **more)  # type: ignore[arg-type]
+        await provider.start()
+        running.append(provider)
+        return provider
+
+    yield start_one
+    for provider in running:
+        await provider.stop()

@@ -4,71 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.simulator.faults import Fault
 from tests.conftest import StartSimulator
-from tests.line.conftest import StartRelay
+from tests.line.conftest import StartRelay, StartScripted
 from tests.line.test_attempts import two_targets
 from tests.relaying import CHAT, Relay
 from tests.running import eventually, policy_for
+from tests.scripted import CLOSE, STALL
+from tests.scripted import answer as answer_of
 
 PAIR = {**CHAT, "model": "pair"}
 DEEP = "[" * 300 + "]" * 300
 
 
-class Provider:
-    """A provider that gives one answer, whatever it is asked."""
-
-    def __init__(self) -> None:
-        self.status, self.body, self.asked, self.answers = 200, b"{}", 0, True
-        self._server: asyncio.Server | None = None
-        self._hung = asyncio.Event()
-
-    async def start(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def stop(self) -> None:
-        self._hung.set()
-        assert self._server is not None
-        self._server.close()
-
-    async def _head(self, reader: asyncio.StreamReader) -> bytes:
-        try:
-            return await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            return b""
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await self._head(reader):
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
-            await reader.readexactly(length)
-            self.asked += 1
-            if not self.answers:
-                await self._hung.wait()
-                break
-            writer.write(
-                b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-                % (self.status, len(self.body), self.body)
-            )
-        writer.close()
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    provider = Provider()
-    yield provider
-    await provider.stop()
-
-
 def pair(first: str, second: str, more: str = "", providers: str = "") -> str:
-    policy = policy_for(f"{first}/v1", models=f"  pair: {{targets: [upstream/a, second/b]{more}}}")
-    return policy.replace(
-        "providers:\n", f'providers:\n  second: {{base_url: "{second}/v1"}}\n{providers}', 1
-    )
+    policy = policy_for(first, models=f"  pair: {{targets: [upstream/a, second/b]{more}}}")
+    return policy.replace("providers:\n", f'providers:\n  second: {{base_url: "{second}"}}\n{providers}', 1)
 
 
 async def test_body_nested_too_deeply_is_refused(relay: Relay) -> None:
@@ -82,13 +36,11 @@ async def test_body_nested_too_deeply_is_refused(relay: Relay) -> None:
 
 @pytest.mark.parametrize("where", ["error", "detail"])
 async def test_provider_error_nested_too_deeply_is_told_without_it(
-    start: StartRelay, provider: Provider, where: str
+    start: StartRelay, scripted: StartScripted, where: str
 ) -> None:
-    provider.status = 422
-    provider.body = (
-        f'{{"error": {{"message": "no", "x": {DEEP}}}}}' if where == "error" else f'{{"detail": {DEEP}}}'
-    ).encode()
-    relay = await start(policy_for(f"{await provider.start()}/v1"))
+    body = f'{{"error": {{"message": "no", "x": {DEEP}}}}}' if where == "error" else f'{{"detail": {DEEP}}}'
+    provider = await scripted(answer_of(body.encode(), 422))
+    relay = await start(policy_for(provider.url))
     answer = await relay.post()
     assert answer.status == 422
     assert answer.error["message"]
@@ -114,12 +66,12 @@ async def test_internal_failure_in_a_trial_leaves_the_trial_open(
     assert (await relay.post(PAIR)).headers["x-headgate-target"] == "upstream/a"
 
 
-async def test_target_that_hangs_is_ejected(start: StartRelay, provider: Provider) -> None:
-    provider.answers = False
+async def test_target_that_hangs_is_ejected(start: StartRelay, scripted: StartScripted) -> None:
+    provider = await scripted(STALL)
     relay = await start(
         pair(
-            await provider.start(),
-            "http://127.0.0.1:9",
+            provider.url,
+            "http://127.0.0.1:9/v1",
             ", timeouts: {total: 300ms}, health: {failures: 2, eject: 1m}, retries: {attempts: 0}",
         )
     )
@@ -144,33 +96,32 @@ async def test_target_that_cuts_its_streams_is_ejected(start: StartRelay, simula
 
 @pytest.mark.parametrize("status", [401, 402])
 async def test_target_whose_only_key_is_refused_is_passed_over(
-    start: StartRelay, simulate: StartSimulator, provider: Provider, status: int
+    start: StartRelay, simulate: StartSimulator, scripted: StartScripted, status: int
 ) -> None:
-    provider.status, provider.body = status, b'{"error": {"message": "no"}}'
+    provider = await scripted(answer_of(b'{"error": {"message": "no"}}', status))
     second = await simulate()
-    relay = await start(pair(await provider.start(), second.url, ", fallback_on: [auth, rate_limited]"))
+    relay = await start(pair(provider.url, second.url, ", fallback_on: [auth, rate_limited]"))
     for _ in range(3):
         assert (await relay.post(PAIR)).headers["x-headgate-target"] == "second/b"
     assert provider.asked == 1
 
 
-async def test_empty_balance_is_told_as_quota(start: StartRelay, provider: Provider) -> None:
-    provider.status, provider.body = 402, b'{"error": {"message": "Insufficient Balance"}}'
-    relay = await start(policy_for(f"{await provider.start()}/v1"))
+async def test_empty_balance_is_told_as_quota(start: StartRelay, scripted: StartScripted) -> None:
+    provider = await scripted(answer_of(b'{"error": {"message": "Insufficient Balance"}}', 402))
+    relay = await start(policy_for(provider.url))
     answer = await relay.post()
     assert (answer.status, answer.headers["x-should-retry"]) == (429, "false")
     assert provider.asked == 1
 
 
-async def test_busy_keys_do_not_multiply_a_call(start: StartRelay, provider: Provider) -> None:
-    provider.status, provider.body = 429, b'{"error": {"message": "slow down"}}'
-    url = await provider.start()
+async def test_busy_keys_do_not_multiply_a_call(start: StartRelay, scripted: StartScripted) -> None:
+    provider = await scripted(answer_of(b'{"error": {"message": "slow down"}}', 429))
     names = [f"KEY_{number}" for number in range(5)]
     keys = ", ".join(f"{{env: {name}}}" for name in names)
     policy = policy_for("http://unused/v1", models="  m: {targets: [many/x]}").replace(
-        "providers:\n", f'providers:\n  many: {{base_url: "{url}/v1", api_keys: [{keys}]}}\n', 1
+        "providers:\n", f'providers:\n  many: {{base_url: "{provider.url}", api_keys: [{keys}]}}\n', 1
     )
-    relay = await start(policy_for(f"{url}/v1"))
+    relay = await start(policy_for(provider.url))
     relay.use(policy, {name: f"secret-{name}" for name in names})
     assert (await relay.post({**CHAT, "model": "m"})).status == 429
     assert provider.asked <= 4, "one attempt and the floor of the retry budget"
@@ -186,8 +137,7 @@ async def test_alias_of_a_round_robin_goes_round(start: StartRelay, simulate: St
     assert sorted(targets) == ["second/b", "second/b", "upstream/a", "upstream/a"]
 
 
-async def test_choice_that_never_finished_makes_no_done(start: StartRelay, provider: Provider) -> None:
-    relay = await start(policy_for(f"{await provider.start()}/v1"))
+async def test_choice_that_never_finished_makes_no_done(start: StartRelay, scripted: StartScripted) -> None:
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]},
         {"choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": None}]},
@@ -195,18 +145,11 @@ async def test_choice_that_never_finished_makes_no_done(start: StartRelay, provi
     ]
     text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
 
-    async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + text)
-        writer.close()
-
-    server = await asyncio.start_server(raw, "127.0.0.1", 0)
-    relay.use(policy_for(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"))
+    provider = await scripted(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + text, CLOSE)
+    relay = await start(policy_for(provider.url))
     answer = await relay.stream({"n": 2})
     assert "[DONE]" not in answer.events
     assert json.loads(answer.events[-1])["error"]["code"] == "upstream_disconnected"
-    server.close()
 
 
 async def test_what_is_no_call_yet_is_logged_with_its_id_too(relay: Relay) -> None:

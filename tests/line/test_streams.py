@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +13,10 @@ from gateway.http.message import chunk
 from gateway.simulator.faults import Fault
 from gateway.simulator.server import Simulator
 from tests.conftest import StartSimulator
-from tests.line.conftest import StartRelay
+from tests.line.conftest import StartRelay, StartScripted
 from tests.relaying import CHAT, Answered, Relay
 from tests.running import KEY, eventually, policy_for
+from tests.scripted import STREAM_END, STREAM_HEAD, split
 
 TIMES = "timeouts: {first_token: 300ms, stall: 300ms, total: 3s}"
 
@@ -30,7 +28,7 @@ def quick(url: str, more: str = TIMES) -> str:
 def contents(answer: Answered) -> str:
     texts = []
     for event in answer.events:
-        if event != "[DONE]":
+        if event != "[DONE]" and not event.startswith(":"):
             for choice in json.loads(event).get("choices", ()):
                 texts.append(choice["delta"].get("content") or "")
     return "".join(texts)
@@ -93,7 +91,8 @@ async def test_legacy_completions_are_streamed(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["crlf", "cr", "split_bytes", "comments", "no_usage", "no_done", "double_done", "after_done"]
+    "name",
+    ["bom", "crlf", "cr", "split_bytes", "comments", "no_usage", "no_done", "double_done", "after_done"],
 )
 async def test_oddities_of_a_stream_leave_its_text_alone(
     relay: Relay, simulator: Simulator, name: str
@@ -114,9 +113,11 @@ async def test_oddities_of_a_stream_leave_its_text_alone(
         ("cut", "upstream_disconnected"),
         ("cut_reset", "upstream_disconnected"),
         ("stall", "upstream_stalled"),
+        ("pings", "upstream_stalled"),
         ("bad_utf8", "bad_upstream_response"),
         ("big_event", "bad_upstream_response"),
         ("error_event", None),
+        ("filter_event", "content_filter"),
     ],
 )
 async def test_stream_that_breaks_after_its_first_content_ends_with_an_error_event(
@@ -226,33 +227,6 @@ async def eventually_done(reader: asyncio.StreamReader) -> None:
         tail = (tail + piece)[-64:]
 
 
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
-
-
-@asynccontextmanager
-async def raw_provider(parts: list[bytes]) -> AsyncIterator[str]:
-    """A provider that answers every request with these bytes, part by part."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (head := await reader.readuntil(b"\r\n\r\n")) is not None:
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            await reader.readexactly(length)
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
-                await asyncio.sleep(0)
-
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await answer(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-
-
 def event(content: str) -> bytes:
     fields = {
         "id": "c",
@@ -265,20 +239,24 @@ def event(content: str) -> bytes:
 USAGE = (
     b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}\n\n'
 )
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 BODY = (
     event("Grüße, 東京") + event('a "quoted" [DONE]') + event("data: x\\n\\n") + USAGE + b"data: [DONE]\n\n"
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.integers(1, len(BODY) - 1), max_size=12, unique=True))
-async def test_stream_is_the_same_however_it_is_split(start: StartRelay, cuts: list[int]) -> None:
-    places = [0, *sorted(cuts), len(BODY)]
-    pieces = [chunk(BODY[begin:end]) for begin, end in pairwise(places)]
-    async with raw_provider([HEAD, *pieces, chunk(b"", last=True)]) as url:
-        relay = await start(policy_for(url))
-        answer = await relay.stream()
+@given(
+    cuts=st.lists(st.integers(1, len(BODY) - 1), max_size=12),
+    line_end=st.sampled_from([b"\n", b"\r", b"\r\n"]),
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
+async def test_stream_is_the_same_however_it_is_split(
+    start: StartRelay, scripted: StartScripted, cuts: list[int], line_end: bytes, mark: bytes
+) -> None:
+    sent = mark + BODY.replace(b"\n", line_end)
+    provider = await scripted(STREAM_HEAD, *map(chunk, split(sent, cuts)), STREAM_END)
+    relay = await start(policy_for(provider.url))
+    answer = await relay.stream()
     assert answer.body == BODY.replace(USAGE, b"")
     (record,) = await relay.logged()
     assert (record["input_tokens"], record["output_tokens"], record["outcome"]) == (7, 3, "ok")
