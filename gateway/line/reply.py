@@ -99,6 +99,10 @@ class Reply:
                 raise AttemptFailed("server_error", UPSTREAM_LOST)
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
         if 200 <= answer.status < 300:
+            if answer.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+                # Not asked for, and what is in it could not be read.
+                self.close()
+                raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
             return
         if not self.complete:
             self.close()

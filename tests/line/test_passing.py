@@ -487,6 +487,21 @@ async def test_provider_failure_is_mapped_and_not_repeated(
     assert (record["outcome"], record["attempts"]) == ("upstream_failed", 1)
 
 
+async def test_packed_answer_is_refused(start: StartRelay) -> None:
+    async def packed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 X\r\ncontent-type: audio/mpeg\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc"
+        )
+        await writer.drain()
+
+    server = await asyncio.start_server(packed, "127.0.0.1", 0)
+    relay = await start(open_policy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"))
+    answer = await ask(relay, "POST", "/audio/speech", {"model": "tts-1", "input": "x"})
+    server.close()
+    assert (answer.status, answer.error["code"]) == (502, "bad_upstream_response")
+
+
 async def test_body_of_another_type_is_refused(opened: Relay, simulator: Simulator) -> None:
     answer = await ask(opened, "POST", "/files", b"x", headers={"content-type": "application/octet-stream"})
     assert (answer.status, answer.error["code"]) == (415, "unsupported_media_type")
