@@ -38,6 +38,15 @@ def serve(
     log: Annotated[
         str, typer.Option(envvar="HEADGATE_LOG", help="File for the JSON log of calls, or - for stdout.")
     ] = "-",
+    max_connections_per_address: Annotated[
+        int,
+        typer.Option(
+            envvar="HEADGATE_MAX_CONNECTIONS_PER_ADDRESS",
+            min=0,
+            help="Callers' connections from one IP address, per worker; 0: no cap. Set it where callers "
+            "connect directly, for behind a proxy they all have its address.",
+        ),
+    ] = 0,
     banner: Annotated[
         bool | None, typer.Option(help="Print lines to paste when ready [default: on a terminal].")
     ] = None,
@@ -53,6 +62,7 @@ def serve(
     command = [sys.executable, "-m", "gateway.control.supervisor"]
     command += ["--policies", str(policies), "--state", str(state), "--listen", listen, "--admin", admin]
     command += ["--workers", str(workers), "--log", log]
+    command += ["--max-connections-per-address", str(max_connections_per_address)]
     if banner or (banner is None and sys.stderr.isatty()):
         command.append("--banner")
     # Becomes the supervisor: the same process id, without the memory of the command line's libraries.

@@ -289,6 +289,7 @@ class Supervisor:
             "--slots": str(self._state / "slots" / f"worker-{index}"),
             "--targets": str(self._state / "targets"),
             "--life-fd": str(life),
+            "--max-connections-per-address": str(self._options.max_connections_per_address),
         }
         command = [sys.executable, "-m", "gateway.line.worker"]
         return command + [word for pair in flags.items() for word in pair], (listener.fileno(), life)
@@ -333,6 +334,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--admin", default="127.0.0.1:9464")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--log", default="-")
+    parser.add_argument("--max-connections-per-address", type=int, default=0)
     parser.add_argument("--banner", action="store_true")
     return parser.parse_args(arguments)
 

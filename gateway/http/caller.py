@@ -37,12 +37,12 @@ MAX_PIECES = 1024
 """Pieces of a body that are kept as they came; more are put together."""
 MAX_STRANGE = 4
 """A connection whose heads differ so many times in a row has none that is worth remembering."""
-HEAD_S, BODY_S, IDLE_S, LINGER_S = 10.0, 30.0, 75.0, 2.0
-WRITE_STALL_S = 60.0
-"""A caller that takes nothing for this long is cut."""
-MIN_BODY_BYTES_PER_S = 1024
-WRITE_HIGH_WATER = 64 * 1024
-"""Above this much unsent the upstream is paused, so that a slow reader costs 64 KiB and no more."""
+MAX_FRAMING = 8
+"""Bytes on the wire per byte of a chunked body, beyond `MAX_HEAD_BYTES` that are free: a chunk of one byte
+costs six. What weighs more is chunk extensions or trailers, which nobody reads."""
+WRITE_HIGH_WATER = 4 * 1024
+"""Above this much unsent the upstream is paused. uvloop reads up to 256,000 bytes at once and what it has
+read must go somewhere, so that a slow reader costs 254 KiB and no more."""
 
 
 class Exchange(Protocol):
@@ -71,6 +71,7 @@ class CallerConnection(asyncio.Protocol):
         "_broken",
         "_closing",
         "_current",
+        "_cut_at_s",
         "_feeding",
         "_folded",
         "_head_bytes",
@@ -87,11 +88,13 @@ class CallerConnection(asyncio.Protocol):
         "_sink",
         "_started_s",
         "_strange",
+        "address",
         "closed",
         "deadline",
         "exchange",
         "on_body",
         "paused",
+        "times",
         "transport",
     )
 
@@ -116,9 +119,13 @@ class CallerConnection(asyncio.Protocol):
         self._strange = 0
         self._started_s = 0.0
         self._closing = False
+        self._cut_at_s = 0.0
         self._broken = False
         self._current: Request | None = None
         self._sink: BodySink | None = None
+        self.times = server.times
+        self.address = ""
+        """The peer's, if connections are counted by it."""
         self.closed = False
         self.paused = False
         self.exchange: Exchange | None = None
@@ -130,17 +137,14 @@ class CallerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        server = self._server
-        server.connections.add(self)
-        if len(server.connections) > server.max_connections:
-            self._refuse(OVERLOADED)
+        if self._server.joined(self):
+            self.deadline.set(monotonic_s() + self.times.idle_s)
         else:
-            self.deadline.set(monotonic_s() + IDLE_S)
+            self._refuse(OVERLOADED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._server.connections.discard(self)
-        self._server.left()
+        self._server.left(self)
         self._release_held()
         self.deadline.retire()
         self._queue.clear()
@@ -162,11 +166,15 @@ class CallerConnection(asyncio.Protocol):
         self.paused = True
         if self.exchange is not None:
             self.exchange.pause()
+        else:
+            self._next_due = True  # once it has taken the answers it has
 
     def resume_writing(self) -> None:
         self.paused = False
         if self.exchange is not None:
             self.exchange.resume()
+        elif self._next_due:
+            self._next()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -213,6 +221,8 @@ class CallerConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         incoming = self._incoming
         assert incoming is not None
+        if len(self._headers) > MAX_HEADERS:
+            raise ValueError("too many trailers")
         parts = self._parts
         if self._folded is not None:
             self._fold()
@@ -236,8 +246,11 @@ class CallerConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._without_upgrade(data[upgrade.args[0] :])
-            return
+            if self._current is None and len(self._queue) == 1:
+                self._without_upgrade(self._queue.pop(), data[upgrade.args[0] :])
+                return
+            # Behind another request nothing is upgraded: that one is answered, then the connection closes.
+            self._broken = True
         except httptools.HttpParserError:
             if self._current is not None:
                 self._body_failed(BAD_HTTP)
@@ -293,9 +306,10 @@ class CallerConnection(asyncio.Protocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HEADERS_TOO_LARGE)
                 return False
-            self.deadline.set(started + HEAD_S)
+            self.deadline.set(started + self.times.head_s)
             return True
-        self.deadline.set(started + BODY_S + self._head_bytes / MIN_BODY_BYTES_PER_S)
+        times = self.times
+        self.deadline.set(started + times.body_s + self._head_bytes / times.min_body_bytes_per_s)
         if len(self._headers) > MAX_HEADERS:
             self._body_failed(HEADERS_TOO_LARGE)
             return False
@@ -309,6 +323,10 @@ class CallerConnection(asyncio.Protocol):
         if self._head_bytes > server.max_body_bytes and self._body_bytes() > server.max_body_bytes:
             self._body_failed(TOO_LARGE)
             return False
+        if self._head_bytes > MAX_HEAD_BYTES and b"transfer-encoding" in incoming.head.known:
+            if self._head_bytes > MAX_HEAD_BYTES + MAX_FRAMING * self._body_bytes():
+                self._body_failed(BAD_HTTP)
+                return False
         if server.held_bytes > server.max_held_bytes:
             self._body_failed(OVERLOADED)
             return False
@@ -330,11 +348,10 @@ class CallerConnection(asyncio.Protocol):
         else:
             self._refuse(kind)
 
-    def _without_upgrade(self, rest: bytes) -> None:
+    def _without_upgrade(self, request: Request, rest: bytes) -> None:
         """llhttp stops at a request that asks for an upgrade. Websockets are refused; any other is answered
         as if it had not asked (RFC 9110 7.8), by feeding its head again without the question."""
-        request = self._queue.pop() if self._queue else self._incoming
-        if request is None or request.head.method == b"CONNECT":
+        if request.head.method == b"CONNECT":
             self._refuse(BAD_HTTP)
             return
         if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in request.head.headers):
@@ -381,7 +398,7 @@ class CallerConnection(asyncio.Protocol):
         if self._sink is not None:
             self._started_s = monotonic_s()
             self._head_bytes = 1
-            self.deadline.set(self._started_s + BODY_S)
+            self.deadline.set(self._started_s + self.times.body_s)
 
     def _pass_on(self, sink: BodySink) -> None:
         """Hands on what came of the body, and its end."""
@@ -430,13 +447,15 @@ class CallerConnection(asyncio.Protocol):
         if not keep_alive or not whole or self._broken or self._server.draining:
             self._close_politely()
             return
-        self.deadline.set(self._server.wheel.now_s + IDLE_S)
-        if self._queue or self._ahead:
+        self.deadline.set(self._server.wheel.now_s + self.times.idle_s)
+        if self._queue or self._ahead or self.paused:
             self._next_due = True
             # From the loop, not from here: a caller that pipelines must not deepen the stack.
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
+        if self.paused:
+            return  # a caller that reads no answers gets no more of them
         self._next_due = False
         if self.closed or self._closing or self._current is not None:
             return
@@ -469,8 +488,8 @@ class CallerConnection(asyncio.Protocol):
         self._close_politely()
 
     def _close_politely(self) -> None:
-        """Half-closes and reads on for up to 2 s: closing with unread input would reset the connection and
-        take the answer with it."""
+        """Half-closes and reads on for up to 2 s, or until the caller has taken what was written: closing
+        with unread input would reset the connection and take the answer with it."""
         self._closing = True
         self._release_held()
         self._ahead = b""
@@ -479,7 +498,9 @@ class CallerConnection(asyncio.Protocol):
         self._server.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.deadline.set(monotonic_s() + LINGER_S)
+        now_s = monotonic_s()
+        self._cut_at_s = now_s + self.times.write_stall_s
+        self.deadline.set(now_s + self.times.linger_s)
 
     def _release_held(self) -> None:
         self._server.held_bytes -= self._held
@@ -487,7 +508,10 @@ class CallerConnection(asyncio.Protocol):
 
     def _deadline_passed(self) -> None:
         if self._closing:
-            self.transport.abort()
+            if monotonic_s() < self._cut_at_s and self.transport.get_write_buffer_size():
+                self.deadline.set(self._cut_at_s)
+            else:
+                self.transport.abort()
         elif self._current is not None:
             if not self._current.complete:
                 self._body_failed(BODY_TIMEOUT)

@@ -6,6 +6,8 @@ have the same meaning, so they are parsed once: 0.7 µs instead of 6 for the twe
 
 from __future__ import annotations
 
+import re
+
 from gateway.errors import BAD_HTTP, HEADERS_TOO_LARGE, TOO_LARGE, Kind
 
 MAX_HEADERS = 100
@@ -33,6 +35,8 @@ _KNOWN = frozenset(
         b"x-client-request-id",
     }
 )
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")
+"""What RFC 3986 3.2.2 lets into a host and port, but for the order; anything else is 400 (RFC 9112 3.2)."""
 _LENGTH = b"\r\ncontent-length:"
 _LONGEST_LENGTH = 8
 """Digits of a body that comes whole with its head: a read is 256 KB at most."""
@@ -65,12 +69,16 @@ class Head:
             return HEADERS_TOO_LARGE
         for name, value in headers:
             if name in _KNOWN:
-                if name in known:
+                if name not in known:
+                    known[name] = value
+                elif name == b"tracestate":
+                    known[name] += b"," + value  # may come in parts (W3C Trace Context 3.3.1.1)
+                else:
                     return BAD_HTTP
-                known[name] = value
         if not self.target.startswith(b"/") or version not in ("1.0", "1.1"):
             return BAD_HTTP
-        if b"host" not in known and version == "1.1":
+        host = known.get(b"host")
+        if version == "1.1" if host is None else not _HOST.fullmatch(host):
             return BAD_HTTP
         encoding = known.get(b"transfer-encoding")
         if encoding is not None and (version == "1.0" or encoding.lower() != b"chunked"):

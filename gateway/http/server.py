@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import Kind
@@ -22,10 +24,28 @@ class Handler(Protocol):
         """A whole answer, head and body, with `connection: close`."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallerTimes:
+    """How long a caller may take; seconds."""
+
+    head_s: float = 10.0
+    """For a head, from its first byte to its last."""
+    body_s: float = 30.0
+    """For a body, beside the time that its bytes take at `min_body_bytes_per_s`."""
+    min_body_bytes_per_s: float = 1024.0
+    idle_s: float = 75.0
+    """Between requests."""
+    write_stall_s: float = 60.0
+    """To take what is buffered for it while its stream is paused, or when its connection is closing."""
+    linger_s: float = 2.0
+    """To end a connection whose last answer it has taken."""
+
+
 class CallerServer:
     """What all connections of one worker share."""
 
     __slots__ = (
+        "_by_address",
         "_empty",
         "connections",
         "draining",
@@ -33,10 +53,12 @@ class CallerServer:
         "held_bytes",
         "max_body_bytes",
         "max_connections",
+        "max_connections_per_address",
         "max_form_bytes",
         "max_held_bytes",
         "max_requests",
         "outbox",
+        "times",
         "wheel",
     )
 
@@ -49,7 +71,9 @@ class CallerServer:
         max_form_bytes: int = 512 << 20,
         max_held_bytes: int = 256 << 20,
         max_connections: int = 16_384,
+        max_connections_per_address: int = 0,
         max_requests: int = 0,
+        times: CallerTimes = CallerTimes(),
     ) -> None:
         self.handler = handler
         self.wheel = wheel
@@ -58,10 +82,14 @@ class CallerServer:
         """What may be streamed through; nothing of it is held."""
         self.max_held_bytes = max_held_bytes
         self.max_connections = max_connections
+        self.max_connections_per_address = max_connections_per_address
+        """0: no cap, for behind a load balancer all callers have one address."""
         self.max_requests = max_requests
         """Requests per connection before it is closed politely (0: no cap): few long-lived connections
         share badly over SO_REUSEPORT."""
+        self.times = times
         self.connections: set[CallerConnection] = set()
+        self._by_address: Counter[str] = Counter()
         self.held_bytes = 0
         self.draining = False
         self._empty = asyncio.Event()
@@ -75,10 +103,30 @@ class CallerServer:
         self.draining = True
         for connection in list(self.connections):
             connection.close_if_idle()
-        self.left()
+        self._note_if_empty()
 
-    def left(self) -> None:
+    def joined(self, connection: CallerConnection) -> bool:
+        """A connection was made; False if there are too many, in all or from its address."""
+        self.connections.add(connection)
+        if len(self.connections) > self.max_connections:
+            return False
+        if not self.max_connections_per_address:
+            return True
+        connection.address = address = str(connection.transport.get_extra_info("peername")[0])
+        self._by_address[address] += 1
+        return self._by_address[address] <= self.max_connections_per_address
+
+    def left(self, connection: CallerConnection) -> None:
         """A connection has ended: the last one, perhaps."""
+        self.connections.discard(connection)
+        address = connection.address
+        if address:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+        self._note_if_empty()
+
+    def _note_if_empty(self) -> None:
         if self.draining and not self.connections:
             self._empty.set()
 

@@ -13,7 +13,7 @@ from gateway.errors import (
     Kind,
     ProviderError,
 )
-from gateway.http.caller import WRITE_STALL_S, CallerConnection
+from gateway.http.caller import CallerConnection
 from gateway.http.message import STATUS_200, Answer, chunk
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
 from gateway.line.attempt import LONGEST_BYTES, Attempt
@@ -95,7 +95,8 @@ class _Copy(Pausable):
     def pause(self) -> None:
         if not self._connection.closed:
             self._connection.transport.pause_reading()
-        self._caller.deadline.set(min(monotonic_s() + WRITE_STALL_S, self._exchange.total_at_s))
+        caller = self._caller
+        caller.deadline.set(min(monotonic_s() + caller.times.write_stall_s, self._exchange.total_at_s))
 
     def resume(self) -> None:
         if not self._connection.closed:

@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 from gateway.errors import STOPPING, GatewayError, Kind
-from gateway.http.caller import LINGER_S, CallerConnection
+from gateway.http.caller import CallerConnection
 from gateway.http.message import Request, status_line
 from gateway.http.server import CallerServer
 from gateway.http.wheel import Wheel
@@ -64,6 +64,7 @@ class Line:
         self.ask: Ask = _nobody
         self.kept: dict[tuple[Key, Model, Target, str], Kept] = {}
         """What calls need when they end, by key, model, target and endpoint of the policy in force."""
+        self.max_calls = MAX_CALLS
         self._prepared: dict[str, Snapshot] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._turns: dict[str, int] = {}
@@ -107,7 +108,7 @@ class Line:
 
     def is_overloaded(self) -> bool:
         """True if a new call must be shed."""
-        return len(self.exchanges) > MAX_CALLS
+        return len(self.exchanges) > self.max_calls
 
     def turn(self, model: str) -> int:
         """How many calls of a model came before; names that are no model's (of aliases) share a count."""
@@ -167,6 +168,7 @@ async def run(options: argparse.Namespace) -> None:
         line.wheel,
         max_requests=REQUESTS_PER_CONNECTION if workers > 1 else 0,
         max_connections=most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        max_connections_per_address=options.max_connections_per_address,
     )
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, _stop, stopping)
@@ -191,7 +193,7 @@ async def run(options: argparse.Namespace) -> None:
         for exchange in list(line.exchanges):
             exchange.fail(GatewayError(STOPPING))
         with suppress(TimeoutError):
-            await asyncio.wait_for(callers.drained(), LINGER_S + 0.5)
+            await asyncio.wait_for(callers.drained(), callers.times.linger_s + 0.5)
     await link.close()
     line.health.close()
     line.outbound.close()
@@ -199,8 +201,10 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def most_connections(open_files: int) -> int:
-    """Connections of callers that leave room for as many to providers, within the limit of open files."""
-    return max(64, min(16_384, (open_files - 128) // 2))
+    """Connections of callers that leave room for those to providers, within the limit of open files: one
+    for each call that may be under way."""
+    left = open_files - 128
+    return max(64, min(16_384, max(left // 2, left - MAX_CALLS)))
 
 
 def _stop(stopping: asyncio.Event) -> None:
@@ -222,6 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--slots", required=True)
     parser.add_argument("--targets", required=True)
     parser.add_argument("--life-fd", type=int, required=True)
+    parser.add_argument("--max-connections-per-address", type=int, default=0)
     uvloop.run(run(parser.parse_args(arguments)))
     sys.exit(0)
 
