@@ -323,10 +323,14 @@ class CallerConnection(asyncio.Protocol):
         if self._head_bytes > server.max_body_bytes and self._body_bytes() > server.max_body_bytes:
             self._body_failed(TOO_LARGE)
             return False
-        if self._head_bytes > MAX_HEAD_BYTES and b"transfer-encoding" in incoming.head.known:
-            if self._head_bytes > MAX_HEAD_BYTES + MAX_FRAMING * self._body_bytes():
-                self._body_failed(BAD_HTTP)
-                return False
+        more = self._head_bytes - MAX_HEAD_BYTES
+        if (
+            more > 0
+            and b"transfer-encoding" in incoming.head.known
+            and more > MAX_FRAMING * self._body_bytes()
+        ):
+            self._body_failed(BAD_HTTP)
+            return False
         if server.held_bytes > server.max_held_bytes:
             self._body_failed(OVERLOADED)
             return False
