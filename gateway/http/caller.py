@@ -366,6 +366,8 @@ class CallerConnection(asyncio.Protocol):
             for name, value in request.head.headers
             if name not in (b"upgrade", b"connection", b"http2-settings")
         ]
+        if not request.keep_alive:
+            lines.append(b"connection: close")
         head = b"%b %b HTTP/%b\r\n%b\r\n\r\n" % (
             request.head.method,
             request.head.target,
@@ -451,7 +453,13 @@ class CallerConnection(asyncio.Protocol):
         if not keep_alive or not whole or self._broken or self._server.draining:
             self._close_politely()
             return
-        self.deadline.set(self._server.wheel.now_s + self.times.idle_s)
+        now_s, times = self._server.wheel.now_s, self.times
+        if self._incoming is None:
+            self.deadline.set(now_s + times.idle_s)
+        else:
+            # Of a pipelined request a part was read long ago: its time begins now.
+            self._started_s = now_s
+            self.deadline.set(now_s + times.body_s)
         if self._queue or self._ahead or self.paused:
             self._next_due = True
             # From the loop, not from here: a caller that pipelines must not deepen the stack.

@@ -51,8 +51,8 @@ def asks(upgrade: bytes, *more: bytes) -> bytes:
 
 
 REQUEST_LINES: tuple[Payload, ...] = (
-    refused("two spaces before the target", line(b"POST  %b HTTP/1.1" % PATH), proxied=1),
-    refused("two spaces behind the target", line(b"POST %b  HTTP/1.1" % PATH), proxied=1),
+    served("two spaces before the target", line(b"POST  %b HTTP/1.1" % PATH)),
+    served("two spaces behind the target", line(b"POST %b  HTTP/1.1" % PATH)),
     refused("tab before the target", line(b"POST\t%b HTTP/1.1" % PATH)),
     refused("tab behind the target", line(b"POST %b\tHTTP/1.1" % PATH)),
     refused("space before the method", line(b" POST %b HTTP/1.1" % PATH)),
@@ -72,7 +72,7 @@ REQUEST_LINES: tuple[Payload, ...] = (
     refused("HTTP/1.01", line(b"POST %b HTTP/1.01" % PATH), proxied=1),
     refused("http/1.1 in small letters", line(b"POST %b http/1.1" % PATH)),
     refused("HTTP/1.1 behind a letter", line(b"POST %b XHTTP/1.1" % PATH)),
-    refused("ICE/1.0", line(b"SOURCE %b ICE/1.0" % PATH)),
+    refused("ICE/1.0", line(b"SOURCE %b ICE/1.0" % PATH), 405),
     refused("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     refused("TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     refused("PROXY header", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 80\r\n" + call()),
@@ -215,7 +215,7 @@ UPGRADES: tuple[Payload, ...] = (
     refused("websocket", asks(b"websocket"), 501, proxied=1),
     refused("WebSocket", asks(b"WebSocket"), 501, proxied=1),
     refused("h2c or websocket", asks(b"h2c, websocket"), 501, proxied=1),
-    refused("upgrade twice", asks(b"h2c", b"Upgrade: foo\r\n"), proxied=1),
+    served("upgrade twice", asks(b"h2c", b"Upgrade: foo\r\n")),
     refused("h2c with length and chunked", asks(b"h2c", b"Transfer-Encoding: chunked\r\n"), proxied=1),
     refused("h2c with two keys", asks(b"h2c", AUTH)),
     served("close in capitals", call(b"CONNECTION: CLOSE\r\n"), closes=True),

@@ -27,22 +27,16 @@ class Payload:
     closes: bool = True
     proxied: int = 0
     """Requests that a proxy may make of it that tidies up what it was sent, where `serves` are fewer."""
-    too_late: bool = False
-    """It is not whole, and is refused when its time is up."""
 
 
-def refused(
-    name: str, data: bytes, status: int = 400, *, after: int = 0, proxied: int = 0, too_late: bool = False
-) -> Payload:
+def refused(name: str, data: bytes, status: int = 400, *, after: int = 0, proxied: int = 0) -> Payload:
     """Answered with an error, closed, and nothing of it goes upstream, nor of the request that follows it."""
-    return Payload(
-        name, data if too_late else data + SMUGGLED, after, status, proxied=proxied, too_late=too_late
-    )
+    return Payload(name, data + SMUGGLED, after, status, proxied=proxied)
 
 
-def waits(name: str, data: bytes) -> Payload:
+def waits(name: str, data: bytes, *, after: int = 0) -> Payload:
     """Not whole: refused when its time is up."""
-    return refused(name, data, 408, too_late=True)
+    return Payload(name, data, after, 408)
 
 
 def served(name: str, data: bytes, *, calls: int = 1, closes: bool = False) -> Payload:
