@@ -118,6 +118,11 @@ class Relay:
         """One streamed chat call."""
         return await self.post({**CHAT, **(fields or {}), "stream": True}, **more)
 
+    async def get(self, path: str) -> Answered:
+        """A GET by the caller's key."""
+        async with self.http.get(self.url + path, headers={"authorization": f"Bearer {KEY}"}) as answer:
+            return Answered(answer.status, answer.headers, await answer.read())
+
     async def logged(self, count: int = 1) -> list[dict[str, Any]]:
         """The log, once it has at least `count` lines."""
         await eventually(lambda: len(self.lines) >= count)

@@ -42,7 +42,7 @@ MAX_FRAMING = 8
 costs six. What weighs more is chunk extensions or trailers, which nobody reads."""
 WRITE_HIGH_WATER = 4 * 1024
 """Above this much unsent the upstream is paused. uvloop reads up to 256,000 bytes at once and what it has
-read must go somewhere, so that a slow reader costs 254 KiB and no more."""
+read must go somewhere, so that a slow reader costs 254 KiB and a part of an event."""
 
 
 class Exchange(Protocol):

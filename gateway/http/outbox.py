@@ -10,6 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+LARGE_BYTES = 64 * 1024
+"""What is not held: one turn can read many times 256,000 bytes of a stream, and only a write tells its source
+that the caller takes no more."""
+
 
 class Outbox:
     """Writes of many connections, done together at the end of a turn of the event loop, in their order."""
@@ -21,11 +25,13 @@ class Outbox:
         self._held: list[tuple[Callable[[bytes], None], bytes]] = []
 
     def write(self, write: Callable[[bytes], None], data: bytes) -> None:
-        """Calls `write(data)` at the end of this turn. All that goes to one transport must go this way."""
+        """Calls `write(data)` by the end of this turn. All that goes to one transport must go this way."""
         held = self._held
         if not held:
             self._loop.call_soon(self.flush)
         held.append((write, data))
+        if len(data) > LARGE_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Writes now: before a connection is half-closed."""

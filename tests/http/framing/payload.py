@@ -25,13 +25,15 @@ class Payload:
     serves: int = 0
     status: int = 0
     closes: bool = True
+    sequel: bytes = b""
+    """A whole request that follows, and that no refusal may let through."""
     proxied: int = 0
-    """Requests that a proxy may make of it that tidies up what it was sent, where `serves` are fewer."""
+    """Requests that a proxy may make of it that tidies up what it is sent, where `serves` are fewer."""
 
 
 def refused(name: str, data: bytes, status: int = 400, *, after: int = 0, proxied: int = 0) -> Payload:
     """Answered with an error, closed, and nothing of it goes upstream, nor of the request that follows it."""
-    return Payload(name, data + SMUGGLED, after, status, proxied=proxied)
+    return Payload(name, data, after, status, sequel=SMUGGLED, proxied=proxied)
 
 
 def waits(name: str, data: bytes, *, after: int = 0) -> Payload:
@@ -84,4 +86,4 @@ def in_chunks(*lines: bytes, coding: bytes = CHUNKED, end: bytes = b"0\r\n\r\n")
 
 
 SMUGGLED = call(content="smuggled")
-"""Follows what is refused: it must never be taken for a request."""
+"""Follows what is refused: it must not be heard."""

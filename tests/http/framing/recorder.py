@@ -82,6 +82,10 @@ def _echo(body: bytes) -> bytes:
     )
 
 
+class NotFramed(Exception):
+    """What came is no answer of HTTP/1.1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer as a caller read it."""
@@ -115,20 +119,22 @@ class Caller:
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
-    async def answer(self) -> Answer | None:
+    async def answer(self, within_s: float = 5.0) -> Answer | None:
         """The next answer, interim ones passed over; None at the end of the connection. Anything else that
-        comes is an error."""
-        async with asyncio.timeout(3):
+        comes raises `NotFramed`."""
+        async with asyncio.timeout(within_s):
             while True:
                 try:
                     raw = await self._reader.readuntil(b"\r\n\r\n")
                 except asyncio.IncompleteReadError as end:
-                    assert not end.partial, end.partial
+                    if end.partial:
+                        raise NotFramed(end.partial) from None
                     return None
                 except ConnectionResetError:
                     return None
                 head = _ANSWER_HEAD.fullmatch(raw)
-                assert head is not None, raw
+                if head is None:
+                    raise NotFramed(raw)
                 if head[1][:1] == b"1":
                     continue
                 lines = head[2].decode().split("\r\n")[:-1]

@@ -43,7 +43,7 @@ async def test_payload_is_refused_or_makes_its_upstream_requests(
 ) -> None:
     recorder.requests.clear()
     caller = await Caller.connect(framed.port)
-    caller.send(payload.data)
+    caller.send(payload.data + payload.sequel)
     wanted = payload.serves + bool(payload.status)
     if payload.closes:
         answers = await caller.answers()
