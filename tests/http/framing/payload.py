@@ -41,9 +41,9 @@ def waits(name: str, data: bytes, *, after: int = 0) -> Payload:
     return Payload(name, data, after, 408)
 
 
-def served(name: str, data: bytes, *, calls: int = 1, closes: bool = False) -> Payload:
+def served(name: str, data: bytes, *, calls: int = 1, closes: bool = False, proxied: int = 0) -> Payload:
     """Makes exactly this many upstream requests."""
-    return Payload(name, data, calls, closes=closes)
+    return Payload(name, data, calls, closes=closes, proxied=proxied)
 
 
 def unheard(name: str, data: bytes, status: int, *, proxied: int = 0) -> Payload:

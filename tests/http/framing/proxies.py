@@ -38,7 +38,7 @@ global
 defaults
   mode http
   timeout connect 2s
-  timeout client 2s
+  timeout client 20s
   timeout server 10s
   timeout http-request 1s
   timeout http-keep-alive 20s
