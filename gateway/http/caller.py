@@ -24,6 +24,7 @@ from gateway.errors import (
     UPGRADE,
     Kind,
 )
+from gateway.http.body import Body, BodySink
 from gateway.http.head import MAX_HEAD_BYTES, MAX_HEADERS, Head, Headers, SeenHead, see
 from gateway.http.message import Request
 from gateway.http.wheel import Deadline
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 MAX_AHEAD_BYTES = 64 * 1024
 """What a caller may send ahead while an answer is due; above it we stop reading."""
-MAX_PIECES = 1024
-"""Pieces of a body that are kept as they came; more are put together."""
 MAX_STRANGE = 4
 """A connection whose heads differ so many times in a row has none that is worth remembering."""
 MAX_FRAMING = 8
@@ -56,31 +55,23 @@ class Exchange(Protocol):
     def resume(self) -> None: ...
 
 
-class BodySink(Protocol):
-    """Who takes a request's body as it comes, instead of its being kept."""
-
-    def part(self, block: bytes) -> None: ...
-    def end(self) -> None: ...
-
-
 class CallerConnection(asyncio.Protocol):
     """One connection. The line writes answers through it and ends each with `finish`."""
 
     __slots__ = (
         "_ahead",
+        "_body",
         "_broken",
         "_closing",
         "_current",
         "_cut_at_s",
         "_feeding",
-        "_folded",
         "_head_bytes",
         "_headers",
         "_held",
         "_incoming",
         "_next_due",
         "_parser",
-        "_parts",
         "_queue",
         "_requests",
         "_seen",
@@ -100,17 +91,14 @@ class CallerConnection(asyncio.Protocol):
 
     def __init__(self, server: CallerServer) -> None:
         self._server = server
-        self._parts: list[bytes] = []
-        self.on_body = self._parts.append
-        """llhttp's callback: appends in C, no Python frame per piece."""
+        self._body = Body()
+        self.on_body = self._body.add
         self._parser: Any = httptools.HttpRequestParser(self)
         self._queue: deque[Request] = deque()
         self._incoming: Request | None = None
         self._headers: Headers = []
         self._head_bytes = 0
         self._feeding = 0
-        self._folded: bytearray | None = None
-        """A body's pieces so far, once there were many; the rest is in `_parts`."""
         self._held = 0
         self._ahead = b""
         self._next_due = False
@@ -150,8 +138,8 @@ class CallerConnection(asyncio.Protocol):
         self._queue.clear()
         # llhttp holds our methods and we hold it, a cycle that the collector would find very late: what a
         # caller sent must not stay because it left (300 bodies of 1 MB stayed for minutes).
-        self._parser = self._seen = self._incoming = self._current = self._folded = self._sink = None
-        self._parts.clear()
+        self._parser = self._seen = self._incoming = self._current = self._sink = None
+        self._body.clear()
         self._headers = []
         self._ahead = b""
         exchange, self.exchange = self.exchange, None
@@ -223,13 +211,7 @@ class CallerConnection(asyncio.Protocol):
         assert incoming is not None
         if len(self._headers) > MAX_HEADERS:
             raise ValueError("too many trailers")
-        parts = self._parts
-        if self._folded is not None:
-            self._fold()
-            incoming.body, self._folded = bytes(self._folded), None
-        elif parts:
-            incoming.body = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
+        incoming.body = self._body.take()
         incoming.complete = True
         incoming.received_s = monotonic_s()
         self._incoming = None
@@ -318,16 +300,15 @@ class CallerConnection(asyncio.Protocol):
             return False
         self._held += size
         server.held_bytes += size
-        if len(self._parts) > MAX_PIECES:
-            self._fold()
-        if self._head_bytes > server.max_body_bytes and self._body_bytes() > server.max_body_bytes:
+        self._body.tidy()
+        if self._head_bytes > server.max_body_bytes and self._body.size() > server.max_body_bytes:
             self._body_failed(TOO_LARGE)
             return False
         more = self._head_bytes - MAX_HEAD_BYTES
         if (
             more > 0
             and b"transfer-encoding" in incoming.head.known
-            and more > MAX_FRAMING * self._body_bytes()
+            and more > MAX_FRAMING * self._body.size()
         ):
             self._body_failed(BAD_HTTP)
             return False
@@ -335,16 +316,6 @@ class CallerConnection(asyncio.Protocol):
             self._body_failed(OVERLOADED)
             return False
         return True
-
-    def _fold(self) -> None:
-        """A body in many small chunks would cost 40 bytes for each."""
-        if self._folded is None:
-            self._folded = bytearray()
-        self._folded += b"".join(self._parts)
-        self._parts.clear()
-
-    def _body_bytes(self) -> int:
-        return sum(map(len, self._parts)) + (0 if self._folded is None else len(self._folded))
 
     def _body_failed(self, kind: Kind) -> None:
         if self.exchange is not None:
@@ -361,24 +332,10 @@ class CallerConnection(asyncio.Protocol):
         if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in request.head.headers):
             self._refuse(UPGRADE)
             return
-        lines = [
-            name + b": " + value
-            for name, value in request.head.headers
-            if name not in (b"upgrade", b"connection", b"http2-settings")
-        ]
-        if not request.keep_alive:
-            lines.append(b"connection: close")
-        head = b"%b %b HTTP/%b\r\n%b\r\n\r\n" % (
-            request.head.method,
-            request.head.target,
-            request.head.version.encode(),
-            b"\r\n".join(lines),
-        )
         self._parser = httptools.HttpRequestParser(self)
         self._incoming = None
-        self._parts.clear()
-        self._folded = None
-        self._feed(head + rest)
+        self._body.clear()
+        self._feed(request.head.without_upgrade() + rest)
 
     @property
     def max_form_bytes(self) -> int:
@@ -410,15 +367,9 @@ class CallerConnection(asyncio.Protocol):
         """Hands on what came of the body, and its end."""
         current = self._current
         assert current is not None
+        block = self._body.take()
         if current.complete:
             block, current.body = current.body, b""
-        else:
-            if self._folded is not None:
-                self._fold()
-                self._parts[:] = [bytes(self._folded)]
-                self._folded = None
-            block = b"".join(self._parts)
-            self._parts.clear()
         if block:
             sink.part(block)
         if current.complete and self._sink is sink:

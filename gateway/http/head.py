@@ -93,6 +93,18 @@ class Head:
                 return TOO_LARGE
         return None
 
+    def without_upgrade(self) -> bytes:
+        """The head as bytes, without its question for another protocol."""
+        lines = [
+            name + b": " + value
+            for name, value in self.headers
+            if name not in (b"upgrade", b"connection", b"http2-settings")
+        ]
+        if not self.keep_alive:
+            lines.append(b"connection: close")
+        line = b"%b %b HTTP/%b\r\n" % (self.method, self.target, self.version.encode())
+        return line + b"\r\n".join(lines) + b"\r\n\r\n"
+
 
 class SeenHead:
     """A head and its bytes before and after the digits of Content-Length."""

@@ -111,25 +111,22 @@ def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> byte
     path += ENDPOINTS[endpoint]
     if provider.api_version is not None:
         path += f"?api-version={quote(provider.api_version, safe='')}"
-    lines = _first_lines("POST", path, provider, key)
-    lines.insert(3, "accept: application/json, text/event-stream")
-    lines.append("content-type: application/json")
-    return "\r\n".join(lines).encode("latin-1") + b"\r\ncontent-length: "
+    accept = "application/json, text/event-stream"
+    return _head("POST", path, provider, key, accept=accept, type_="application/json") + b"content-length: "
 
 
-def passing_head(provider: Provider, key: ProviderKey | None, method: str, path: str, type_: bytes) -> bytes:
+def passing_head(provider: Provider, key: ProviderKey | None, method: str, path: str, type_: str) -> bytes:
     """The head of a request that is passed through, up to the headers that frame its body.
 
-    `path` is below the base URL, with its query; `type_` the body's content type, b"" for none.
+    `path` is below the base URL, with its query; `type_` the body's content type, "" for none.
     """
-    lines = _first_lines(method, provider.base_path + path, provider, key)
-    lines.insert(3, "accept: */*")
-    head = "\r\n".join(lines).encode("latin-1") + b"\r\n"
-    return head + b"content-type: %b\r\n" % type_ if type_ else head
+    return _head(method, provider.base_path + path, provider, key, accept="*/*", type_=type_)
 
 
-def _first_lines(method: str, path: str, provider: Provider, key: ProviderKey | None) -> list[str]:
-    """Request line and the headers that all requests to a provider have."""
+def _head(
+    method: str, path: str, provider: Provider, key: ProviderKey | None, *, accept: str, type_: str
+) -> bytes:
+    """A request's head but for the framing of its body and the blank line."""
     proxied = provider.proxy is not None and provider.scheme == "http"
     if proxied:
         path = f"http://{provider.authority}{path}"
@@ -137,15 +134,18 @@ def _first_lines(method: str, path: str, provider: Provider, key: ProviderKey | 
         f"{method} {path} HTTP/1.1",
         f"host: {provider.authority}",
         "user-agent: headgate",
+        f"accept: {accept}",
         "accept-encoding: identity",
     ]
+    if type_:
+        lines.append(f"content-type: {type_}")
     if key is not None and provider.auth != "none":
         value = f"Bearer {key.secret}" if provider.auth == "bearer" else key.secret
         lines.append(f"{'authorization' if provider.auth == 'bearer' else provider.auth}: {value}")
     if proxied and (credentials := proxy_authorization(provider.proxy or "")) is not None:
         lines.append(f"proxy-authorization: {credentials}")
     lines.extend(f"{name.lower()}: {value}" for name, value in provider.headers)
-    return lines
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n"
 
 
 class _Prefixes(dict[bytes, bytes]):

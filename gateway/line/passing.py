@@ -23,7 +23,7 @@ from gateway.line.attempts import final_error
 from gateway.line.exchange import Exchange
 from gateway.line.outbound import passing_head
 from gateway.line.owner import must_own, owned
-from gateway.line.relay import LongCopy, answer_head
+from gateway.line.relay import TailCopy, answer_head
 from gateway.line.reply import Reply, fetch
 from gateway.line.upload import Upload
 from gateway.money import usd
@@ -104,11 +104,11 @@ class _Guard:
             upload = Upload(exchange, boundary, self._field, max_bytes=caller.max_form_bytes)
             await upload.begin()
             await self._own(self.passing.ids)
-            return _Ready(self._head(b'multipart/form-data; boundary="%b"' % boundary), upload)
+            return _Ready(self._head(f'multipart/form-data; boundary="{boundary.decode()}"'), upload)
         body = await exchange.body()
         if not body or exchange.request.head.method != b"POST":
             await self._own(self.passing.ids)
-            return _Ready(self._head(b""), b"")
+            return _Ready(self._head(""), b"")
         if type_.partition(b";")[0].strip().lower() != b"application/json":
             raise GatewayError(BAD_TYPE)
         fields = read_object(body)
@@ -119,12 +119,12 @@ class _Guard:
             body = dumps(fields)
         except TypeError:
             raise GatewayError(BAD_REQUEST, "The body is nested more than 254 levels deep.") from None
-        return _Ready(self._head(b"application/json"), body)
+        return _Ready(self._head("application/json"), body)
 
     async def _own(self, ids: Iterable[str]) -> None:
         await must_own(self.exchange, self.passage.target.provider, ids)
 
-    def _head(self, type_: bytes, *, after: str | None = None) -> bytes:
+    def _head(self, type_: str, *, after: str | None = None) -> bytes:
         passing, provider = self.passing, self.passage.target.provider
         query = passing.query if after is None else with_cursor(passing.query, after)
         path = f"{passing.path}?{query}" if query else passing.path
@@ -135,7 +135,7 @@ class _Guard:
 
     def next_page(self, after: str) -> _Ready:
         """The request for the page of a list that follows an entry."""
-        return _Ready(self._head(b"", after=after), b"")
+        return _Ready(self._head("", after=after), b"")
 
     def _field(self, name: str, value: str) -> None:
         """A field of a form: goes on as it is, so a name cannot be replaced by the target's."""
@@ -225,7 +225,7 @@ def _write(exchange: Exchange, guard: _Guard, reply: Reply, body: bytes, usage: 
 async def _copy(exchange: Exchange, guard: _Guard, reply: Reply) -> None:
     """An answer that goes on as it comes."""
     answer = reply.answer
-    copy = LongCopy(exchange, reply.connection, reply.body)
+    copy = TailCopy(exchange, reply.connection, reply.body)
     length = answer.headers.get(b"content-length")
     framing = _type_of(answer)
     if length is not None:

@@ -289,8 +289,8 @@ def _stream_failure(exchange: Exchange, copy: _StreamCopy, stream: AnswerStream)
     return GatewayError(copy.failure or UPSTREAM_LOST)
 
 
-class LongCopy(_Copy):
-    """Copies a plain answer that is too long to hold, and keeps its end for the usage."""
+class TailCopy(_Copy):
+    """Copies whatever comes, and keeps its end for the usage."""
 
     __slots__ = ("size", "tail")
 
@@ -301,11 +301,20 @@ class LongCopy(_Copy):
 
     def received(self, block: bytes) -> None:
         self.size += len(block)
-        if self.size > LONGEST_BYTES:
-            self._stop(UPSTREAM_BAD_ANSWER)
-            return
         self.tail = (self.tail + block)[-TAIL_BYTES:]
         self.write(block)
+
+
+class _LongCopy(TailCopy):
+    """Copies a plain JSON answer that is too long to hold."""
+
+    __slots__ = ()
+
+    def received(self, block: bytes) -> None:
+        if self.size + len(block) > LONGEST_BYTES:
+            self._stop(UPSTREAM_BAD_ANSWER)
+            return
+        super().received(block)
 
     def ended(self) -> None:
         # A body without a length ends with its connection, whether it is whole or not.
@@ -318,7 +327,7 @@ async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
     connection, call, answer = attempt.connection, exchange.call, attempt.answer
     assert connection is not None and call is not None and answer is not None
     begun = attempt.body
-    copy = LongCopy(exchange, connection, begun)
+    copy = _LongCopy(exchange, connection, begun)
     length = answer.headers.get(b"content-length")
     framing = b"content-type: application/json\r\n"
     if length is not None:

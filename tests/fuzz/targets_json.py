@@ -143,7 +143,9 @@ class Reply:
         waits = draw.choice(
             (b"1", b"-1", b"nan", b"inf", b"1e999", b"Wed, 21 Oct 2026 07:28:00 GMT", b"\xff", b" 2 ")
         )
-        found = read_error(status, {b"retry-after": waits, b"retry-after-ms": data[:12]}, data)
+        found = read_error(
+            status, {b"retry-after": waits, b"retry-after-ms": data[:12]}, data, 1_790_000_000.0
+        )
         assert found.status == status
         assert found.retry_after_s is None or 0 <= found.retry_after_s < float("inf")
         answer = try_object(data)

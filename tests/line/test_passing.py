@@ -490,9 +490,8 @@ async def test_provider_failure_is_mapped_and_not_repeated(
 async def test_packed_answer_is_refused(start: StartRelay) -> None:
     async def packed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(
-            b"HTTP/1.1 200 X\r\ncontent-type: audio/mpeg\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc"
-        )
+        head = b"HTTP/1.1 200 X\r\ncontent-type: audio/mpeg\r\ncontent-encoding: gzip\r\n"
+        writer.write(head + b"content-length: 3\r\n\r\nabc")
         await writer.drain()
 
     server = await asyncio.start_server(packed, "127.0.0.1", 0)

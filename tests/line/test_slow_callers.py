@@ -14,10 +14,10 @@ from gateway.http.caller import CallerConnection
 from gateway.http.message import chunk
 from gateway.http.server import CallerTimes
 from gateway.simulator.server import Simulator
-from tests.line.conftest import StartRelay
-from tests.line.test_recovery import Provider
+from tests.line.conftest import StartRelay, StartScripted
 from tests.relaying import CHAT, Relay
 from tests.running import KEY, eventually, policy_for
+from tests.scripted import answer
 
 QUICK = CallerTimes(head_s=0.2, body_s=0.2, idle_s=0.2, write_stall_s=0.3, linger_s=0.1)
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n" % KEY.encode()
@@ -112,13 +112,6 @@ async def test_connection_is_kept_for_its_idle_time_after_an_answer(quick: Relay
 
 
 # callers that read slowly
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    provider = Provider()
-    yield provider
-    await provider.stop()
 
 
 class Blast:
@@ -250,34 +243,37 @@ async def test_caller_that_reads_again_gets_the_whole_stream(start: StartRelay, 
 
 
 async def test_slow_reader_of_a_connections_last_answer_gets_all_of_it(
-    start: StartRelay, provider: Provider
+    start: StartRelay, scripted: StartScripted
 ) -> None:
-    provider.body = json.dumps({"choices": [], "text": "x" * 500_000}).encode()
-    relay = await start(policy_for(f"{await provider.start()}/v1"), times=CallerTimes(linger_s=0.1))
+    body = json.dumps({"choices": [], "text": "x" * 500_000}).encode()
+    provider = await scripted(answer(body))
+    relay = await start(policy_for(provider.url), times=CallerTimes(linger_s=0.1))
     caller = await stuck(relay, call(CHAT, b"connection: close\r\n"))
     await eventually(lambda: not relay.line.exchanges)
     await asyncio.sleep(0.3)
     received = await asyncio.wait_for(caller.reader.read(), 10)
-    assert json.loads(received.partition(b"\r\n\r\n")[2]) == json.loads(provider.body)
+    assert json.loads(received.partition(b"\r\n\r\n")[2]) == json.loads(body)
     caller.writer.close()
 
 
 @pytest.mark.parametrize("more", [b"", b"connection: close\r\n"], ids=["kept open", "closing"])
 async def test_caller_that_never_takes_its_answer_is_cut(
-    start: StartRelay, provider: Provider, more: bytes
+    start: StartRelay, scripted: StartScripted, more: bytes
 ) -> None:
-    provider.body = json.dumps({"choices": [], "text": "x" * 500_000}).encode()
-    relay = await start(policy_for(f"{await provider.start()}/v1"), times=QUICK)
+    body = json.dumps({"choices": [], "text": "x" * 500_000}).encode()
+    provider = await scripted(answer(body))
+    relay = await start(policy_for(provider.url), times=QUICK)
     caller = await stuck(relay, call(CHAT, more))
     await eventually(lambda: not relay.server.connections)
     caller.writer.close()
 
 
 async def test_caller_that_reads_no_answers_gets_no_more_of_them(
-    start: StartRelay, provider: Provider
+    start: StartRelay, scripted: StartScripted
 ) -> None:
-    provider.body = json.dumps({"choices": [], "text": "x" * 100_000}).encode()
-    relay = await start(policy_for(f"{await provider.start()}/v1"))
+    body = json.dumps({"choices": [], "text": "x" * 100_000}).encode()
+    provider = await scripted(answer(body))
+    relay = await start(policy_for(provider.url))
     many = 20
     caller = await stuck(relay, call(CHAT) * many)
     await eventually(lambda: not relay.line.exchanges)
@@ -285,6 +281,6 @@ async def test_caller_that_reads_no_answers_gets_no_more_of_them(
     caller.writer.write(call(CHAT))
     assert (await relay.get("/models")).status == 200
     assert provider.asked == 1
-    await asyncio.wait_for(caller.reader.readexactly((many + 1) * len(provider.body)), 30)
+    await asyncio.wait_for(caller.reader.readexactly((many + 1) * len(body)), 30)
     assert provider.asked == many + 1
     caller.writer.close()

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.line.conftest import catalogue, relay, start
-from tests.security.scripted import Scripted
+from tests.security.listening import Listening
 
 __all__ = ["catalogue", "relay", "start"]
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[Scripted]:
-    provider = Scripted()
+async def provider() -> AsyncIterator[Listening]:
+    provider = Listening()
     await provider.start()
     yield provider
     await provider.stop()

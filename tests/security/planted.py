@@ -15,7 +15,7 @@ import aiohttp
 
 from gateway.simulator.server import Simulator
 from tests.running import Gateway
-from tests.security.scripted import Scripted
+from tests.security.listening import Listening
 
 
 def planted(what: str) -> str:
@@ -75,7 +75,7 @@ class Scene:
     """A gateway, what stands behind it, and everything that callers got, by the path they took."""
 
     gateway: Gateway
-    scripted: Scripted
+    scripted: Listening
     simulator: Simulator
     http: aiohttp.ClientSession
     folder: Path

@@ -8,7 +8,7 @@ import pytest
 
 from tests.line.conftest import StartRelay
 from tests.running import policy_for
-from tests.security.scripted import CONTENT, GOOD, Scripted, answer_of, stream_of
+from tests.security.listening import CONTENT, GOOD, Listening, answer_of, stream_of
 
 LONG = "x" * (1 << 20)
 PAGE = f"<html>{LONG}".encode()
@@ -27,7 +27,7 @@ PAGE = f"<html>{LONG}".encode()
     ids=["page", "page after a line", "stream", "answer", "answer after blanks"],
 )
 async def test_long_answer_begins_like_one(
-    start: StartRelay, provider: Scripted, answer: bytes, good: bool, streamed: bool
+    start: StartRelay, provider: Listening, answer: bytes, good: bool, streamed: bool
 ) -> None:
     relay = await start(policy_for(provider.url))
     provider.answer = answer

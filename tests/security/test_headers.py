@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.line.conftest import StartRelay
 from tests.relaying import Relay
 from tests.running import KEY, SECRET, policy_for
-from tests.security.scripted import CONTENT, GOOD, Scripted, answer_of, stream_of
+from tests.security.listening import CONTENT, GOOD, Listening, answer_of, stream_of
 
 BODY = b'{"model": "gpt-4o-mini", "messages": []}'
 
@@ -60,7 +60,7 @@ OUR_ANSWER = {
 }  # fmt: skip
 NOT_TO_CALLER = [
     "access-control-allow-origin", "age", "alt-svc", "authorization", "cache-control", "cf-cache-status",
-    "cf-ray", "clear-site-data", "connection", "content-disposition", "content-encoding",
+    "cf-ray", "clear-site-data", "connection", "content-disposition",
     "content-language", "content-location", "content-security-policy", "date", "etag", "expires",
     "keep-alive", "last-modified", "link", "location", "nel", "openai-organization", "openai-project",
     "p3p", "permissions-policy", "proxy-authenticate", "proxy-authorization", "proxy-connection",
@@ -96,7 +96,7 @@ def names_of(head: bytes) -> set[str]:
 
 
 @pytest.fixture
-async def line(start: StartRelay, provider: Scripted) -> Relay:
+async def line(start: StartRelay, provider: Listening) -> Relay:
     policy = policy_for(provider.url)
     return await start(
         policy.replace("[upstream/gpt-4o-mini]", "[upstream/gpt-4o-mini], retries: {attempts: 0}")
@@ -108,7 +108,7 @@ def values(head: bytes) -> dict[str, str]:
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
 
-async def test_what_a_caller_sends_beyond_the_call_stays_here(line: Relay, provider: Scripted) -> None:
+async def test_what_a_caller_sends_beyond_the_call_stays_here(line: Relay, provider: Listening) -> None:
     for name in NOT_TO_PROVIDER:
         value = {"expect": "100-continue", "connection": "keep-alive", "te": "trailers"}.get(name, CANARY)
         head = await ask(line, f"{name}: {value}".encode())
@@ -121,7 +121,7 @@ async def test_what_a_caller_sends_beyond_the_call_stays_here(line: Relay, provi
     assert values(provider.heads[-1])["host"] == f"127.0.0.1:{provider.port}"
 
 
-async def test_what_a_provider_may_know_arrives_as_sent(line: Relay, provider: Scripted) -> None:
+async def test_what_a_provider_may_know_arrives_as_sent(line: Relay, provider: Listening) -> None:
     await ask(line, *(f"{name.title()}: {value}".encode() for name, value in TO_PROVIDER.items()))
     assert provider.header_names() == OURS | TO_PROVIDER.keys()
     assert values(provider.heads[-1]).items() >= TO_PROVIDER.items()
@@ -138,7 +138,7 @@ async def test_what_a_provider_may_know_arrives_as_sent(line: Relay, provider: S
     ],
 )
 async def test_headers_for_this_hop_alone_end_here(
-    line: Relay, provider: Scripted, connection: list[str]
+    line: Relay, provider: Listening, connection: list[str]
 ) -> None:
     named = {name.strip() for value in connection for name in value.lower().split(",")}
     lines = [f"connection: {value}".encode() for value in connection]
@@ -149,7 +149,7 @@ async def test_headers_for_this_hop_alone_end_here(
 
 @pytest.mark.parametrize("kind", ENDINGS)
 async def test_what_a_provider_sends_beyond_the_answer_stays_here(
-    line: Relay, provider: Scripted, kind: str
+    line: Relay, provider: Listening, kind: str
 ) -> None:
     for name in NOT_TO_CALLER:
         value = "keep-alive" if name == "connection" else CANARY
@@ -158,7 +158,7 @@ async def test_what_a_provider_sends_beyond_the_answer_stays_here(
         assert CANARY.encode() not in head, name
 
 
-async def answered(line: Relay, provider: Scripted, kind: str, *headers: tuple[str, str]) -> bytes:
+async def answered(line: Relay, provider: Listening, kind: str, *headers: tuple[str, str]) -> bytes:
     """The head that a caller gets if a good answer comes with these headers."""
     if kind == "plain":
         provider.answer = answer_of(GOOD, 200, *headers)
@@ -171,7 +171,7 @@ async def answered(line: Relay, provider: Scripted, kind: str, *headers: tuple[s
 
 
 @pytest.mark.parametrize("kind", ENDINGS)
-async def test_what_a_caller_may_know_arrives(line: Relay, provider: Scripted, kind: str) -> None:
+async def test_what_a_caller_may_know_arrives(line: Relay, provider: Listening, kind: str) -> None:
     sent = [(name.title(), value) for name, value in TO_CALLER.items()]
     head = await answered(line, provider, kind, *sent)
     assert values(head).items() >= TO_CALLER.items()
@@ -184,7 +184,7 @@ async def test_what_a_caller_may_know_arrives(line: Relay, provider: Scripted, k
 
 @pytest.mark.parametrize("kind", ENDINGS)
 async def test_headers_that_a_provider_sends_for_one_hop_end_here(
-    line: Relay, provider: Scripted, kind: str
+    line: Relay, provider: Listening, kind: str
 ) -> None:
     sent = [*TO_CALLER.items(), ("connection", "X-RateLimit-Limit-Requests, openai-version, content-type")]
     head = await answered(line, provider, kind, *sent)
@@ -233,7 +233,7 @@ def without(*names: str) -> Callable[[list[tuple[str, str]]], list[tuple[str, st
     return lambda headers: [(name, value) for name, value in headers if name.lower() not in names]
 
 
-async def test_no_name_of_a_callers_making_passes(line: Relay, provider: Scripted) -> None:
+async def test_no_name_of_a_callers_making_passes(line: Relay, provider: Listening) -> None:
     strategy = HEADERS.map(without("host", "authorization", "connection", "expect", "upgrade", *TO_PROVIDER))
     tried = 0
     for headers in examples(strategy, 200):
@@ -244,7 +244,7 @@ async def test_no_name_of_a_callers_making_passes(line: Relay, provider: Scripte
     assert tried > 500
 
 
-async def test_no_name_of_a_providers_making_passes(line: Relay, provider: Scripted) -> None:
+async def test_no_name_of_a_providers_making_passes(line: Relay, provider: Listening) -> None:
     strategy = HEADERS.map(without("connection", "content-length", "transfer-encoding", *TO_CALLER))
     tried = 0
     for headers in examples(strategy, 200):
@@ -267,7 +267,7 @@ BREAKS = [
 
 
 @pytest.mark.parametrize("value", BREAKS)
-async def test_no_line_break_reaches_a_provider(line: Relay, provider: Scripted, value: str) -> None:
+async def test_no_line_break_reaches_a_provider(line: Relay, provider: Listening, value: str) -> None:
     for name in TO_PROVIDER:
         head = await ask(line, f"{name}: {value}".encode("latin-1"))
         names_of(head)
@@ -279,7 +279,7 @@ async def test_no_line_break_reaches_a_provider(line: Relay, provider: Scripted,
 
 
 @pytest.mark.parametrize("value", BREAKS)
-async def test_no_line_break_reaches_a_caller(line: Relay, provider: Scripted, value: str) -> None:
+async def test_no_line_break_reaches_a_caller(line: Relay, provider: Listening, value: str) -> None:
     for name in (*TO_CALLER, *RENAMED, "x-other", "content-type"):
         provider.answer = answer_of(GOOD, 200, (name, value))
         head = await ask(line)
@@ -288,8 +288,8 @@ async def test_no_line_break_reaches_a_caller(line: Relay, provider: Scripted, v
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
-async def test_redirects_are_not_followed(line: Relay, provider: Scripted, status: int) -> None:
-    trap = Scripted()
+async def test_redirects_are_not_followed(line: Relay, provider: Listening, status: int) -> None:
+    trap = Listening()
     await trap.start()
     for where in (
         f"{trap.url}/chat/completions",

@@ -17,6 +17,7 @@ from gateway.simulator.faults import NAMES
 from gateway.simulator.server import Simulator
 from tests.conftest import StartGateway
 from tests.running import eventually
+from tests.security.listening import CONTENT, GOOD, Listening, answer_of, stream_of
 from tests.security.planted import (
     ADMIN,
     ANSWER,
@@ -44,12 +45,15 @@ from tests.security.planted import (
     Scene,
     policy_text,
 )
-from tests.security.scripted import CONTENT, GOOD, Scripted, answer_of, stream_of
 
 
 @pytest.fixture
 async def scene(
-    serve: StartGateway, simulator: Simulator, provider: Scripted, http: aiohttp.ClientSession, tmp_path: Path
+    serve: StartGateway,
+    simulator: Simulator,
+    provider: Listening,
+    http: aiohttp.ClientSession,
+    tmp_path: Path,
 ) -> Scene:
     (tmp_path / "second-key").write_text(SECOND + "\n")
     environ = {**ENVIRON, "UPSTREAM_PROXY": f"http://me:{PASSWORD}@127.0.0.1:{provider.port}"}

@@ -14,7 +14,7 @@ from gateway.line.provider_words import HIDDEN, MAX_MESSAGE, as_told
 from tests.line.conftest import StartRelay
 from tests.relaying import CHAT, Relay
 from tests.running import policy_for
-from tests.security.scripted import CONTENT, Scripted, answer_of, stream_of
+from tests.security.listening import CONTENT, Listening, answer_of, stream_of
 
 KEY = 'sk-"our\\own/key-0123456789'
 """With what JSON escapes."""
@@ -53,7 +53,7 @@ SHAPES: dict[str, Any] = {
 }
 
 
-async def serve(start: StartRelay, provider: Scripted) -> Relay:
+async def serve(start: StartRelay, provider: Listening) -> Relay:
     """A line whose provider is asked through a proxy: the scripted one is both."""
     relay = await start(policy_for(provider.url))
     keys = "api_keys: [{env: UPSTREAM_KEY}, {env: SECOND_KEY}]"
@@ -68,7 +68,7 @@ async def serve(start: StartRelay, provider: Scripted) -> Relay:
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_no_refusal_tells_a_secret_that_it_quotes(
-    start: StartRelay, provider: Scripted, shape: str
+    start: StartRelay, provider: Listening, shape: str
 ) -> None:
     relay = await serve(start, provider)
     for status, secret in itertools.product(STATUSES, SECRETS.values()):
@@ -91,7 +91,7 @@ def check_hidden(body: bytes, secret: str) -> None:
 @pytest.mark.parametrize("long", [0, 5000], ids=["short", "above 4 KiB"])
 @pytest.mark.parametrize("secret", SECRETS)
 async def test_no_error_inside_an_answer_tells_one(
-    start: StartRelay, provider: Scripted, secret: str, long: int
+    start: StartRelay, provider: Listening, secret: str, long: int
 ) -> None:
     relay = await serve(start, provider)
     said = {"error": {"message": f"Bad key {SECRETS[secret]}.{'x' * long}", "code": SECRETS[secret]}}
@@ -123,7 +123,7 @@ async def test_words_without_a_secret_are_told_as_they_are(relay: Relay) -> None
     assert as_told(error, upstream) == error
 
 
-async def test_placeholders_are_no_secrets(start: StartRelay, provider: Scripted) -> None:
+async def test_placeholders_are_no_secrets(start: StartRelay, provider: Listening) -> None:
     relay = await start(policy_for(provider.url))
     relay.use(policy_for(provider.url), {"UPSTREAM_KEY": "ollama"})
     provider.answer = answer_of({"error": {"message": "ollama has no such model"}}, 404)
@@ -131,7 +131,7 @@ async def test_placeholders_are_no_secrets(start: StartRelay, provider: Scripted
 
 
 async def test_secret_of_the_provider_that_failed_last_is_the_one_that_counts(
-    start: StartRelay, provider: Scripted
+    start: StartRelay, provider: Listening
 ) -> None:
     policy = policy_for(
         provider.url, models="  pair: {targets: [upstream/a, other/b], retries: {attempts: 0}}"

@@ -48,10 +48,10 @@ def shown(tmp_path: Path, catalogue: Catalogue) -> dict[str, Any]:
     head = Head()
     head.method, head.target = b"POST", b"/v1/chat/completions"
     head.headers = [(b"host", b"x"), (b"authorization", b"Bearer " + KEY.encode())]
-    assert head.check(1000) is None
+    assert head.check(1000, 1000) is None
     body = f'{{"model": "gpt-4o", "messages": ["{PROMPT}"], "metadata": {{"a": "{METADATA}"}}}}'.encode()
     call = read_call("chat", body)
-    error = read_error(400, {}, f'{{"error": {{"message": "{SAID}", "inner": "{ANSWER}"}}}}'.encode())
+    error = read_error(400, {}, f'{{"error": {{"message": "{SAID}", "inner": "{ANSWER}"}}}}'.encode(), 0.0)
     assert UPSTREAM in provider.secrets and call.metadata["a"] == METADATA and error.message == SAID
     return {
         "policy": policy,

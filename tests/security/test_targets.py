@@ -21,8 +21,8 @@ from gateway.pricing.catalogue import Catalogue
 from tests.line.conftest import StartRelay
 from tests.relaying import Relay, start_relay
 from tests.running import SECRET, policy_for
+from tests.security.listening import Listening
 from tests.security.payloads import CHAT, request, requests
-from tests.security.scripted import Scripted
 
 WATCHED = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request",
            "subprocess.Popen", "os.posix_spawn", "os.exec", "os.system")  # fmt: skip
@@ -85,7 +85,7 @@ class Client:
             self._open = None
 
 
-async def try_all(relay: Relay, trap: Scripted) -> tuple[Counter[int], int]:
+async def try_all(relay: Relay, trap: Listening) -> tuple[Counter[int], int]:
     """Statuses of the whole table, and how many connections the caller opened for it."""
     client = Client(relay)
     statuses = Counter([await client.ask(data) for data in requests(trap.port)])
@@ -93,7 +93,7 @@ async def try_all(relay: Relay, trap: Scripted) -> tuple[Counter[int], int]:
     return statuses, client.opened
 
 
-def check_heads(provider: Scripted, line: bytes = b"POST /v1/chat/completions HTTP/1.1") -> None:
+def check_heads(provider: Listening, line: bytes = b"POST /v1/chat/completions HTTP/1.1") -> None:
     for head in provider.heads:
         lines = head.split(b"\r\n")
         assert lines[0] == line
@@ -110,7 +110,7 @@ def test_no_connection_is_opened_that_the_policy_does_not_name(
     tmp_path: Path, catalogue: Catalogue, azure: bool
 ) -> None:
     async def run() -> None:
-        provider, trap = Scripted(), Scripted()
+        provider, trap = Listening(), Listening()
         await provider.start()
         await trap.start()
         url = provider.url.removesuffix("/v1") if azure else provider.url
@@ -144,7 +144,7 @@ def test_watch_sees_what_the_line_opens(tmp_path: Path, catalogue: Catalogue) ->
     """The proof that the test above can fail: a policy that names the trap, by address and by name."""
 
     async def run(host: str) -> None:
-        trap = Scripted()
+        trap = Listening()
         await trap.start()
         url = f"http://{host}:{trap.port}/v1"
         async with AsyncExitStack() as stack:
@@ -160,9 +160,9 @@ def test_watch_sees_what_the_line_opens(tmp_path: Path, catalogue: Catalogue) ->
 
 
 async def test_on_the_workers_loop_nobody_else_is_called_either(
-    start: StartRelay, provider: Scripted
+    start: StartRelay, provider: Listening
 ) -> None:
-    trap = Scripted()
+    trap = Listening()
     await trap.start()
     relay = await start(policy_for(provider.url))
     statuses, _ = await try_all(relay, trap)

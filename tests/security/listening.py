@@ -16,7 +16,7 @@ CONTENT = {"choices": [{"index": 0, "delta": {"content": "Yes."}, "finish_reason
 """A chunk of a stream."""
 
 
-class Scripted:
+class Listening:
     """Every request gets `answer`; `heads` and `bodies` are what came."""
 
     def __init__(self) -> None:
