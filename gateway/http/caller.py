@@ -40,8 +40,7 @@ MAX_FRAMING = 8
 """Bytes on the wire per byte of a chunked body, beyond `MAX_HEAD_BYTES` that are free: a chunk of one byte
 costs six. What weighs more is chunk extensions or trailers, which nobody reads."""
 WRITE_HIGH_WATER = 4 * 1024
-"""Above this much unsent the upstream is paused. uvloop reads up to 256,000 bytes at once and what it has
-read must go somewhere, so that a slow reader costs 254 KiB and a part of an event."""
+"""Above this much unsent the upstream is paused, so that a slow reader of a stream costs one read more."""
 
 
 class Exchange(Protocol):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _MAX_PROXY_HEAD = 16 * 1024
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-LARGE_BYTES = 64 * 1024
-"""What is not held: one turn can read many times 256,000 bytes of a stream, and only a write tells its source
-that the caller takes no more."""
+LARGE_BYTES = 16 * 1024
+"""What is not held: one turn can read a stream 32 times over, and only a write tells its source that the
+caller takes no more."""
 
 
 class Outbox:

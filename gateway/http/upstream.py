@@ -20,6 +20,11 @@ MAX_HEAD_BYTES = 64 * 1024
 body: trailers, chunk extensions."""
 MAX_HEADERS = 200
 DRAIN_S = 1.0
+READ_BYTES = 16 * 1024
+"""The most that one read brings: uvloop's own 256,000 bytes, times a thousand callers that stopped reading,
+were 546 MB."""
+_read = memoryview(bytearray(READ_BYTES))
+"""What every connection reads into: llhttp has copied what it needs of it when a read has been seen to."""
 
 
 class UpstreamFailed(Exception):
@@ -77,7 +82,7 @@ class _Drain:
         """Closed; nobody waits."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(asyncio.BufferedProtocol):
     """One connection, kept alive by its pool."""
 
     __slots__ = (
@@ -136,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle = Deadline(pool.wheel, self.close)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -165,17 +170,20 @@ class UpstreamConnection(asyncio.Protocol):
         if self.upload is not None:
             self.upload.resume()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _read
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.receiver is None:
             # Bytes nobody asked for: the connection is out of step and must not be used again.
             self.close()
             return
         if not self._heard_bytes:
             self._first_byte_s = monotonic_s()
-        self._heard_bytes += len(data)
+        self._heard_bytes += nbytes
         broken = False
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(_read[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             broken = True
         self._hand_over(broken=broken)

@@ -206,6 +206,11 @@ class Attempt:
         """What has come of the body, ready to go on."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
+    def take_body(self) -> bytes:
+        """The same, which is then no longer here: it would stay as long as the stream."""
+        body, self._parts = self.body, []
+        return body
+
     def _timed_out(self, passed: DeadlinePassed) -> AttemptFailed:
         if passed.total:
             return AttemptFailed("timeout", UPSTREAM_TIMEOUT, ends_call=True)

@@ -238,10 +238,9 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
     meters = exchange.line.meters
     has_begun = exchange.keep_alive is not None and exchange.keep_alive.has_begun
     head = b"" if has_begun else answer_head(exchange, answer, stream_framing(chunked=copy.chunked))
-    held = attempt.body
     exchange.mark_written()
     exchange.first_token_s = exchange.first_written_s
-    exchange.caller.write(head + copy.framed(held, last=stream.done))
+    exchange.caller.write(head + copy.framed(attempt.take_body(), last=stream.done))
     meters.streams_open(1)
     try:
         await copy.run(answer)

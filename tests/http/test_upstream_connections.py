@@ -226,7 +226,8 @@ async def test_bytes_on_an_idle_connection_close_it(setting: Setting) -> None:
     connection = setting.pool.take()
     assert connection is not None
     setting.pool.release(connection)
-    connection.data_received(b"HTTP/1.1 200 OK\r\n")
+    connection.get_buffer(0)[:4] = b"HTTP"
+    connection.buffer_updated(4)
     await eventually(lambda: connection.closed)
     assert setting.pool.take() is None
 

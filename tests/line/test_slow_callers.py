@@ -115,11 +115,13 @@ async def test_connection_is_kept_for_its_idle_time_after_an_answer(quick: Relay
 
 
 class Blast:
-    """A provider that streams as fast as it can: for ever, or this many times 1,000 events of 1 KB."""
+    """A provider that streams as fast as it can: for ever, or so many `times` so many `events` of 1 KB."""
 
     def __init__(self) -> None:
         self.times = 0
+        self.events = 1000
         self.url = ""
+        self.asked = 0
         self.left = asyncio.Event()
         """Set when the gateway leaves before the end."""
 
@@ -131,13 +133,16 @@ class Blast:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+        self.asked += 1
+        # Else a thousand of these fill gigabytes of the kernel's buffers before anything stops.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
         begun = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        event = chunk(b"data: %b\n\n" % json.dumps(_delta("x" * 900, None)).encode())
+        events = self.events * chunk(b"data: %b\n\n" % json.dumps(_delta("x" * 900, None)).encode())
         sent = 0
         try:
             writer.write(begun)
             while not self.times or sent < self.times:
-                writer.write(event * 1000)
+                writer.write(events)
                 await writer.drain()
                 sent += 1
             last = json.dumps(_delta("", "stop")).encode()
