@@ -85,6 +85,8 @@ async def test_other_paths_are_404(relay: Relay, simulator: Simulator, path: str
         ("PUT", "/embeddings", "POST"),
         ("DELETE", "/completions", "POST"),
         ("OPTIONS", "/chat/completions", "POST"),
+        ("TRACE", "/chat/completions", "POST"),
+        ("PATCH", "/chat/completions", "POST"),
         ("POST", "/models", "GET, HEAD"),
         ("DELETE", "/models/gpt-4o", "GET, HEAD"),
     ],
