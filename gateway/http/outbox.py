@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-LARGE_BYTES = 16 * 1024
+LARGE_BYTES = 8 * 1024
 """What is not held: one turn can read a stream 32 times over, and only a write tells its source that the
 caller takes no more."""
 

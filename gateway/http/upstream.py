@@ -20,7 +20,7 @@ MAX_HEAD_BYTES = 64 * 1024
 body: trailers, chunk extensions."""
 MAX_HEADERS = 200
 DRAIN_S = 1.0
-READ_BYTES = 16 * 1024
+READ_BYTES = 24 * 1024
 """The most that one read brings: uvloop's own 256,000 bytes, times a thousand callers that stopped reading,
 were 546 MB."""
 _read = memoryview(bytearray(READ_BYTES))
