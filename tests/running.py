@@ -58,7 +58,7 @@ class Gateway:
         command = [sys.executable, "-m", "gateway.cli.main", "serve"]
         command += ["--policies", str(self.policy_file.parent), "--state", str(self.state)]
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-        command += ["--workers", str(self.workers), "--log", str(self.log), *flags]
+        command += ["--workers", str(self.workers), "--log", str(self.log), "--drain-delay", "0s", *flags]
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 command,

@@ -38,6 +38,9 @@ MAX_PIECES = 1024
 MAX_STRANGE = 4
 """A connection whose heads differ so many times in a row has none that is worth remembering."""
 HEAD_S, BODY_S, IDLE_S, LINGER_S = 10.0, 30.0, 75.0, 2.0
+FIRST_S = 1.0
+"""How long a connection that has asked nothing yet may take to, once the worker drains: its request may be
+on its way, and its caller cannot know."""
 WRITE_STALL_S = 60.0
 """A caller that takes nothing for this long is cut."""
 MIN_BODY_BYTES_PER_S = 1024
@@ -265,7 +268,7 @@ class CallerConnection(asyncio.Protocol):
     def _serve(self, request: Request) -> None:
         server = self._server
         self._requests += 1
-        if self._broken or server.draining or self._requests == server.max_requests:
+        if self._broken or server.closing or self._requests == server.max_requests:
             request.keep_alive = False
         if request.complete:
             self.deadline.clear()
@@ -400,9 +403,13 @@ class CallerConnection(asyncio.Protocol):
             self.transport.abort()
 
     def close_if_idle(self) -> None:
-        """Closes a connection that carries no request."""
-        if self._current is None and not self._queue and self._incoming is None and not self._closing:
+        """Closes a connection that carries no request; see `FIRST_S`."""
+        if self._current is not None or self._queue or self._incoming is not None or self._closing:
+            return
+        if self._requests:
             self._close_politely()
+        else:
+            self.deadline.set(monotonic_s() + FIRST_S)
 
     def _refuse(self, kind: Kind) -> None:
         self._queue.clear()

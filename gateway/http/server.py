@@ -26,9 +26,10 @@ class CallerServer:
     """What all connections of one worker share."""
 
     __slots__ = (
-        "_empty",
+        "closing",
         "connections",
         "draining",
+        "empty",
         "handler",
         "held_bytes",
         "max_body_bytes",
@@ -59,16 +60,20 @@ class CallerServer:
         share badly over SO_REUSEPORT."""
         self.connections: set[CallerConnection] = set()
         self.held_bytes = 0
+        self.closing = False
+        """True: every answer says `connection: close`, and so is its connection's last."""
         self.draining = False
-        self._empty = asyncio.Event()
+        self.empty = asyncio.Event()
+        """Set, after `drain`, when no connection is left."""
         self.outbox = Outbox()
 
     def __call__(self) -> CallerConnection:
         return CallerConnection(self)
 
     def drain(self) -> None:
-        """No new requests on old connections: idle ones close, busy ones after their answer."""
-        self.draining = True
+        """No new requests on old connections: idle ones close, busy ones after their answer. One that has
+        not asked anything yet gets 1 s to do so."""
+        self.closing = self.draining = True
         for connection in list(self.connections):
             connection.close_if_idle()
         self.left()
@@ -76,8 +81,4 @@ class CallerServer:
     def left(self) -> None:
         """A connection has ended: the last one, perhaps."""
         if self.draining and not self.connections:
-            self._empty.set()
-
-    async def drained(self) -> None:
-        """Waits, after `drain`, until no connection is left."""
-        await self._empty.wait()
+            self.empty.set()

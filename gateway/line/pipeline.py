@@ -7,7 +7,6 @@ happens, a call is settled and observed once.
 from __future__ import annotations
 
 import random
-import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from gateway.line.observe import observe
 from gateway.line.relay import relay
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Snapshot
+from gateway.telemetry.diagnostics import say
 from gateway.wire.dialects.openai_chat import error_body, model_object, read_call
 from gateway.wire.json import dumps
 
@@ -143,7 +143,7 @@ def write(
     if exchange.attempts and exchange.target is not None:
         head += b"x-headgate-attempts: %d\r\n%b" % (
             exchange.attempts,
-            exchange.line.answer_head(exchange.target),
+            exchange.line.answer_head(exchange.target, exchange.snapshot),
         )
     for name, value in headers:
         head += f"{name}: {value}\r\n".encode("latin-1")
@@ -166,4 +166,4 @@ def report(error: BaseException) -> None:
     """Where it failed, without what: a message may quote the call."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     where = ", ".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
-    sys.stderr.write(f"headgate: internal error: {type(error).__name__} at {where}\n")
+    say(f"internal error: {type(error).__name__} at {where}")

@@ -55,7 +55,7 @@ def _head(exchange: Exchange, attempt: Attempt, framing: bytes) -> bytes:
         exchange.request_id,
         exchange.request_id,
         exchange.attempts,
-        exchange.line.answer_head(target),
+        exchange.line.answer_head(target, exchange.snapshot),
         to_caller(answer.headers),
     )
     return head + (b"\r\n" if exchange.request.keep_alive else b"connection: close\r\n\r\n")

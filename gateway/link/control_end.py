@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import orjson
 
-from gateway.link.frames import HELLO, LOG, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+from gateway.link.frames import HELLO, LOG, LOGGED, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
 
 PREPARE_S = 2.0
 """How long a worker may take to build a snapshot; one that takes longer gets it when it answers."""
 
 
 class WorkerLinks:
-    """The workers that are connected, and the policy that all of them should have."""
+    """The workers that are connected, and the policy that all of them should have.
 
-    def __init__(self, on_log: Callable[[bytes], None]) -> None:
+    `on_log` takes whole lines and what it is to call, from any thread, when they are settled.
+    """
+
+    def __init__(self, on_log: Callable[[bytes, Callable[[], None]], None]) -> None:
         self._on_log = on_log
         self._ends: set[_End] = set()
         self._tables = b""
@@ -81,8 +86,8 @@ class WorkerLinks:
     def discard(self, end: _End) -> None:
         self._ends.discard(end)
 
-    def log(self, lines: bytes) -> None:
-        self._on_log(lines)
+    def log(self, lines: bytes, settled: Callable[[], None]) -> None:
+        self._on_log(lines, settled)
 
 
 class _End(asyncio.Protocol):
@@ -91,6 +96,7 @@ class _End(asyncio.Protocol):
     def __init__(self, links: WorkerLinks) -> None:
         self._links = links
         self._reader = FrameReader()
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._answer: asyncio.Future[None] | None = None
         self._asked = ""
@@ -117,7 +123,7 @@ class _End(asyncio.Protocol):
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == LOG:
-            self._links.log(payload)
+            self._links.log(payload, partial(self._settled, payload.count(b"\n")))
             return
         message = orjson.loads(payload)
         if kind == HELLO:
@@ -148,6 +154,15 @@ class _End(asyncio.Protocol):
         """Has the worker take up what it prepared."""
         self.wants_switch = False
         self._transport.write(frame(SWITCH, orjson.dumps({"hash": hash_})))
+
+    def _settled(self, lines: int) -> None:
+        """Called by the thread that writes the log, perhaps when this one has ended."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._acknowledge, lines)
+
+    def _acknowledge(self, lines: int) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(frame(LOGGED, b"%d" % lines))
 
     def close(self) -> None:
         self._transport.close()

@@ -8,8 +8,9 @@ HELLO, PREPARE, PREPARED, SWITCH, SWITCHED = 1, 2, 3, 4, 5
 """HELLO worker → control {"index", "pid"}; PREPARE control → worker: a policy's tables; PREPARED worker →
 control {"hash"} or {"hash", "error"}; SWITCH control → worker {"hash"}; SWITCHED worker → control
 {"hash"}."""
-LOG = 16
-"""Worker → control: whole JSON lines, each with its line end."""
+LOG, LOGGED = 16, 17
+"""LOG worker → control: whole JSON lines, each with its line end; LOGGED control → worker, in decimal digits:
+so many lines more are written, or counted as dropped."""
 
 MAX_PAYLOAD = 64 << 20
 _HEAD = struct.Struct(">IB")

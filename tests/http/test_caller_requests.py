@@ -262,7 +262,7 @@ async def test_draining_closes_idle_connections_at_once_and_busy_ones_after_thei
     asked.waiting[0].body_arrived()
     assert bodies(await asyncio.wait_for(busy[0].read(), 5)) == [b"work"]
     busy[1].close()
-    await asyncio.wait_for(asked.server.drained(), 5)
+    await asyncio.wait_for(asked.server.empty.wait(), 5)
 
 
 async def test_bytes_of_unfinished_bodies_are_given_back(echo: StartEcho) -> None:

@@ -36,7 +36,7 @@ class SlowWorker:
 @pytest.fixture
 async def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerLinks]:
     monkeypatch.setattr(control_end, "PREPARE_S", 0.05)
-    links = WorkerLinks(lambda lines: None)
+    links = WorkerLinks(lambda lines, settled: settled())
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "link"))
     listener.listen()
