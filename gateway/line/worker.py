@@ -155,7 +155,7 @@ class Ending:
         self._line = line
         self._callers = callers
         loop.add_signal_handler(signal.SIGUSR1, self._be_polite)
-        loop.add_signal_handler(signal.SIGTERM, self.finish.set)
+        loop.add_signal_handler(signal.SIGTERM, self._finish)
         loop.add_signal_handler(signal.SIGUSR2, self._cut)
         # A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
@@ -168,8 +168,12 @@ class Ending:
             if not exchange.first_written_s:
                 exchange.request.keep_alive = False
 
-    def _cut(self) -> None:
+    def _finish(self) -> None:
+        self._be_polite()
         self.finish.set()
+
+    def _cut(self) -> None:
+        self._finish()
         self.cut.set()
 
 

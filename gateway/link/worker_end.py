@@ -1,7 +1,7 @@
 """The worker's end of the link to control: takes policies, sends log lines, never waits.
 
-Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted. They are held
-until control says that it has written them, so that its death loses none; a few may then be there twice.
+Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted. They are
+held until control says that it has written them, so that its death loses none; a few may then come twice.
 """
 
 from __future__ import annotations

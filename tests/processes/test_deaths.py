@@ -10,7 +10,7 @@ from pathlib import Path
 import openai
 
 from gateway.simulator.server import Simulator
-from tests.conftest import StartGateway, StartSimulator
+from tests.conftest import StartGateway
 from tests.running import KEY, Gateway, eventually, policy_for
 
 MESSAGES = [{"role": "user", "content": "Still there?"}]
@@ -98,45 +98,3 @@ async def test_gateway_starts_again_in_the_folder_of_one_that_was_killed(
     await gateway.ready()
     async with client_of(gateway) as client:
         await ask(client)
-
-
-async def test_stop_finishes_the_stream_under_way_and_takes_no_new_call(
-    serve: StartGateway, simulate: StartSimulator
-) -> None:
-    simulator = await simulate(tokens_per_s=60, output_tokens=60)
-    gateway = await serve(policy_for(simulator.url))
-    assert gateway.process is not None
-    async with client_of(gateway) as client:
-        stream = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
-        chunks = [await anext(stream)]
-        gateway.process.send_signal(signal.SIGTERM)
-        chunks += [chunk async for chunk in stream]
-    assert chunks[-1].choices[0].finish_reason == "stop"
-    assert await asyncio.to_thread(gateway.process.wait, 20) == 0
-    (record,) = gateway.logged()
-    assert (record["outcome"], record["usage_source"]) == ("ok", "provider")
-
-
-async def test_second_signal_cuts_what_is_under_way(serve: StartGateway, simulate: StartSimulator) -> None:
-    simulator = await simulate(tokens_per_s=10, output_tokens=10_000)
-    gateway = await serve(policy_for(simulator.url))
-    assert gateway.process is not None
-    async with client_of(gateway) as client:
-        stream = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
-        await anext(stream)
-        gateway.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: refuses(gateway))
-        gateway.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(gateway.process.wait, 10) == 0
-    await simulator.departed.wait()
-
-
-async def refuses(gateway: Gateway) -> bool:
-    """True once nobody listens for callers any more."""
-    host, _, port = gateway.url.removeprefix("http://").removesuffix("/v1").partition(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        return True
-    writer.close()
-    return False
