@@ -38,11 +38,16 @@ class Caller:
     @classmethod
     async def of(cls, gateway: Gateway) -> Caller:
         """A new one."""
-        host, _, port = gateway.running()["listen"].rpartition(":")
+        return await cls.at(gateway.running()["listen"])
+
+    @classmethod
+    async def at(cls, address: str) -> Caller:
+        """A new one to HOST:PORT."""
+        host, _, port = address.rpartition(":")
         return cls(*await asyncio.open_connection(host, int(port)))
 
     def ask(self, **fields: Any) -> None:
-        """Sends a chat call."""
+        """Sends a chat call, in one write."""
         body = json.dumps({**CHAT, **fields}).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
         self._writer.write(head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
