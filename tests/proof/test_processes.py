@@ -73,7 +73,7 @@ async def haproxy(path: str, folder: Path, servers: list[tuple[str, str]], optio
     """A haproxy without retries before gateways at (callers' address, admin port); yields its own address."""
     port = free_port()
     lines = ["defaults", "  mode http", "  retries 0", f"  {option}"]
-    lines += ["  timeout connect 1s", "  timeout client 30s", "  timeout server 30s"]
+    lines += ["  timeout connect 1s", "  timeout client 30s", "  timeout server 30s", "  timeout check 5s"]
     lines += ["frontend callers", f"  bind 127.0.0.1:{port}", "  default_backend gateways"]
     lines += ["backend gateways", "  option httpchk GET /readyz"]
     lines += [
