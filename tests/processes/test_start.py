@@ -91,6 +91,11 @@ def test_flag_that_cannot_be_followed(policies: Path, flags: tuple[str, ...], wo
     assert_refused(serve_and_end(policies.parent, *ANY, *flags), *words)
 
 
+def test_variable_that_cannot_be_followed(policies: Path) -> None:
+    ended = serve_and_end(policies.parent, *ANY, HEADGATE_MAX_STREAM="for ever")
+    assert_refused(ended, "HEADGATE_MAX_STREAM", "a duration")
+
+
 def test_state_folder_that_cannot_be_used(policies: Path) -> None:
     (policies.parent / "file").write_text("")
     assert_refused(serve_and_end(policies.parent, *ANY, "--state", "file"), "The state folder", "file")
