@@ -206,7 +206,6 @@ class Supervisor:
         # New callers are refused, and go elsewhere, as soon as the workers have closed their ends too.
         for bound in self._listeners:
             bound.close()
-        self.control.signal(signal.SIGUSR1)
         for worker in self.workers:
             worker.signal(signal.SIGUSR2 if self._is_cut else signal.SIGTERM)
         limit_s = 0.0 if self._is_cut else self._options.max_stream
@@ -218,6 +217,7 @@ class Supervisor:
                     for worker in self.workers:
                         worker.signal(signal.SIGUSR2)
             self._keep_alive([self.control])
+            self.control.signal(signal.SIGUSR1)
             self._sleep(_WATCH_S, [self.control])
 
     def _stop_all(self) -> None:

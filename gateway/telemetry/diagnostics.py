@@ -10,8 +10,7 @@ def say(text: str) -> None:
     """Writes lines to stderr. Never waits for who reads them: where nobody does, they are dropped."""
     data = "".join(f"headgate: {line}\n" for line in text.splitlines()).encode()
     try:
-        # A pipe that is writable takes 4 KiB, the least of PIPE_BUF that Linux and macOS have in common with
-        # what poll promises; more might wait.
+        # A pipe that is writable takes PIPE_BUF bytes without waiting (pipe(7)); more might wait.
         for at in range(0, len(data), select.PIPE_BUF):
             if not select.select([], [2], [], 0)[1]:
                 return
