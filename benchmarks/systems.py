@@ -128,6 +128,8 @@ def headgate(rig: Rig, scenario: str, to: Upstream) -> Iterator[System]:
         f"127.0.0.1:{admin}",
         "--log",
         str(folder / "calls.jsonl"),
+        "--drain-delay",
+        "0",
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
     environment["BENCH_UPSTREAM_KEY"] = "sk-bench"

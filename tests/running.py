@@ -53,20 +53,21 @@ class Gateway:
         self.policy_file.write_text(policy)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *flags: str) -> None:
-        """Starts the process; `ready` waits until it serves. Further flags come last, and so win."""
+    def start(self, *flags: str, output: int | None = None) -> None:
+        """Starts the process; `ready` waits until it serves. Further flags come last, and so win. `output` is
+        where stdout and stderr go instead of `stderr.txt`."""
         command = [sys.executable, "-m", "gateway.cli.main", "serve"]
         command += ["--policies", str(self.policy_file.parent), "--state", str(self.state)]
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-        command += ["--workers", str(self.workers), "--log", str(self.log), *flags]
+        command += ["--workers", str(self.workers), "--log", str(self.log), "--drain-delay", "0s", *flags]
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 command,
                 cwd=self._folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
+                stdout=errors if output is None else output,
+                stderr=errors if output is None else output,
             )
 
     def running(self) -> dict[str, Any]:

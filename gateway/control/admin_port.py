@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.telemetry.failure import report
+from gateway.telemetry.diagnostics import report
 
 IDLE_S = 75.0
 """Also the time for a head: aiohttp has one clock for both, and by default it is an hour."""

@@ -7,17 +7,20 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from gateway.telemetry.diagnostics import say
+
 HELD_BYTES = 16 << 20
 """What may wait for a slow reader; lines beyond it are dropped and counted."""
 
 
 class LogWriter:
-    """One writer thread. `path` "-" is stdout."""
+    """One writer thread. `path` "-" is stdout. `on_drop` is told how many lines were lost, by any thread but
+    never by two at once."""
 
     def __init__(self, path: str, on_drop: Callable[[int], None]) -> None:
         self._path = path
         self._on_drop = on_drop
-        self._blocks: deque[bytes] = deque()
+        self._blocks: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._held = 0
         self._ready = threading.Condition()
         self._closing = False
@@ -26,18 +29,21 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def write(self, lines: bytes) -> None:
-        """Takes whole lines; never waits."""
+    def write(self, lines: bytes, settled: Callable[[], None] = lambda: None) -> None:
+        """Takes whole lines; never waits. `settled` is called, by any thread, when they are written or were
+        counted as dropped."""
         with self._ready:
-            if self._held + len(lines) > HELD_BYTES:
-                self._on_drop(lines.count(b"\n"))
+            if self._held + len(lines) <= HELD_BYTES:
+                self._blocks.append((lines, settled))
+                self._held += len(lines)
+                self._ready.notify()
                 return
-            self._blocks.append(lines)
-            self._held += len(lines)
-            self._ready.notify()
+            self._on_drop(lines.count(b"\n"))
+        settled()
 
     def reopen(self) -> None:
-        """Opens the file again before the next line: after a rotation."""
+        """Opens the file again before the next line: after a rotation. If it cannot be, lines go on into the
+        one that is open."""
         self._reopen = True
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -59,22 +65,37 @@ class LogWriter:
                     self._ready.wait()
                 if not self._blocks:
                     return
-                data = b"".join(self._blocks)
+                blocks = list(self._blocks)
                 self._blocks.clear()
-            self._write(data)
+            if self._reopen:
+                self._reopen = False
+                self._open_again()
+            data = b"".join(lines for lines, _ in blocks)
+            left = self._write(data)
             with self._ready:
                 self._held -= len(data)
+                if left:
+                    self._on_drop(left.count(b"\n"))
+            for _, settled in blocks:
+                settled()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> bytes:
+        """What could not be written: the disk is full, or the pipe closed."""
         view = memoryview(data)
         try:
-            if self._reopen and self._path != "-":
-                self._reopen = False
-                fresh = self._open()
-                os.close(self._fd)
-                self._fd = fresh
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError:
-            # A full disk or a closed pipe: the line goes on, the lines are counted.
-            self._on_drop(bytes(view).count(b"\n"))
+            pass
+        return bytes(view)
+
+    def _open_again(self) -> None:
+        if self._path == "-":
+            return
+        try:
+            fresh = self._open()
+        except OSError as error:
+            say(f"--log {self._path} cannot be opened again, the file before is written on: {error.strerror}")
+            return
+        os.close(self._fd)
+        self._fd = fresh

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from gateway.clock import now_s
+from gateway.telemetry.diagnostics import say
 
 VERSION = 1
 _SCHEMA = """
@@ -33,9 +33,7 @@ class StoredObjects:
         try:
             self._db = _open(path)
         except (sqlite3.Error, ValueError) as error:
-            sys.stderr.write(
-                f"headgate: {path} cannot be used, so calls for stored objects are refused: {error}\n"
-            )
+            say(f"{path} cannot be used, so calls for stored objects are refused: {error}")
 
     async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answers `{"do": "owned" | "record", "provider", "team", "ids"}` with `{"owned": [ids]}`.
@@ -47,7 +45,7 @@ class StoredObjects:
         try:
             return {"owned": await loop.run_in_executor(self._thread, self._look, question)}
         except sqlite3.Error as error:
-            sys.stderr.write(f"headgate: the record of stored objects failed: {error}\n")
+            say(f"the record of stored objects failed: {error}")
             return {}
 
     def close(self) -> None:

@@ -23,7 +23,9 @@ from gateway.control.reload import Reloader
 from gateway.link.control_end import WorkerLinks
 from gateway.link.target_table import TargetTable
 from gateway.telemetry import table
-from gateway.telemetry.failure import report_escaped
+from gateway.telemetry.diagnostics import report_escaped, say
+from gateway.telemetry.meters import ControlMeters
+from gateway.telemetry.slots import SlotFile
 
 DEMO_KEY = "hg-demo-key-for-make-run-only-do-not-deploy-0"
 """The caller's key of the example policies."""
@@ -35,11 +37,12 @@ class Control:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._stopping = asyncio.Event()
-        self._dropped = 0
         self._leaving = False
         self._simulator: Any = None
         self._targets = TargetTable.open(options.targets)
-        self._writer = LogWriter(options.log, self._count_dropped)
+        slots = Path(options.slots_dir)
+        meters = ControlMeters(SlotFile.open(slots / "control"))
+        self._writer = LogWriter(options.log, meters.log_dropped)
         self._objects = StoredObjects(Path(options.state) / "objects.db")
         self._links = WorkerLinks(self._writer.write, self._objects.answer)
         self._reloader = Reloader(
@@ -48,8 +51,9 @@ class Control:
             self._targets.row,
             self._links.switch,
             self._simulated_url,
+            meters,
         )
-        self._exposition = Exposition(Path(options.slots_dir), self._samples)
+        self._exposition = Exposition(slots, self._samples)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
@@ -58,6 +62,7 @@ class Control:
         loop.set_exception_handler(report_escaped)
         loop.add_reader(self._options.life_fd, os._exit, 1)
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        # A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_signal_handler(signal.SIGUSR1, self._leave)
@@ -69,9 +74,7 @@ class Control:
         if not await self._reloader.first():
             return 2
         if not loopback and not list(self.admin_keys()):
-            sys.stderr.write(
-                "headgate: --admin is off loopback and open to all: set HEADGATE_ADMIN_KEY or admin.keys.\n"
-            )
+            say("--admin is off loopback and open to all: set HEADGATE_ADMIN_KEY or admin.keys.")
             return 2
         self._start(self._reloader.watch())
         if self._options.banner:
@@ -136,9 +139,6 @@ class Control:
 
     def _samples(self) -> Iterator[Sample]:
         reloader = self._reloader
-        for result, count in reloader.results.items():
-            yield table.POLICY_RELOADS, (result,), count
-        yield table.LOG_DROPPED, (), self._dropped
         if reloader.compiled is not None:
             yield table.POLICY_INFO, (reloader.compiled.tables["hash"],), 1
             yield table.POLICY_AGE, (), monotonic_s() - reloader.since_s
@@ -151,9 +151,6 @@ class Control:
         for model in () if compiled is None else compiled.tables["models"]:
             for target in model["targets"]:
                 yield model["name"], target["name"], self._targets.state(target["row"], now_ms)
-
-    def _count_dropped(self, lines: int) -> None:
-        self._dropped += lines
 
     # the rest
 
@@ -225,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             control = Control(options)
         except OSError as error:
-            sys.stderr.write(f"headgate: --log {options.log} cannot be written: {error.strerror}.\n")
+            say(f"--log {options.log} cannot be written: {error.strerror}.")
             return 2
         return await control.run()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
-import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ import orjson
 from watchfiles import awatch
 
 from gateway.clock import monotonic_s
+from gateway.http.dial import Origin, new_tls_context
 from gateway.policy.compile import Compiled, compile_policy
-from gateway.policy.load import from_document, load_folder, secret_reader
+from gateway.policy.load import from_document, load_folder, policy_files, secret_reader
 from gateway.policy.merge import Policy
 from gateway.policy.problem import PolicyError, Problem
+from gateway.policy.spec import named_files
 from gateway.pricing.catalogue import Catalogue
-from gateway.telemetry.failure import report
+from gateway.telemetry.diagnostics import report, say
+from gateway.telemetry.meters import ControlMeters
 
 LOOK_MS = 1000
 """How often the folder's files are compared besides the watch: the net under symlink swaps and network
 file systems, whose changes raise no event."""
 DEBOUNCE_MS = 100
-
-ACCEPTED, REJECTED = "accepted", "rejected"
 
 
 class Reloader:
@@ -40,19 +41,25 @@ class Reloader:
         row_of: Callable[[str], int],
         switch: Callable[[Mapping[str, Any]], Awaitable[object]],
         simulated_url: Callable[[], Awaitable[str]],
+        meters: ControlMeters,
     ) -> None:
         self._folder = folder
         self._accepted = state / "accepted.json"
         self._row_of = row_of
         self._switch = switch
         self._simulated_url = simulated_url
+        self._meters = meters
         self._catalogue = Catalogue()
-        self._fingerprint: object = None
+        self._seen: object = None
+        """The folder's fingerprint at the last look, and below that of the files its policy names."""
+        self._named: frozenset[str] = frozenset()
+        self._named_seen: object = None
+        self._tls: object = None
         self._lock = asyncio.Lock()
+        self._policy: Policy | None = None
         self.compiled: Compiled | None = None
         self.since_s = 0.0
         """When the policy was put in force (`monotonic_s`)."""
-        self.results = {ACCEPTED: 0, REJECTED: 0}
         self.last_problems: list[Problem] = []
         """What was wrong with the folder at the last look; empty if it is in force."""
 
@@ -61,63 +68,88 @@ class Reloader:
         if await self.load() or not self._accepted.exists():
             return self.compiled is not None
         try:
-            policy = from_document(orjson.loads(self._accepted.read_bytes()))
-            await self._put_in_force(policy)
+            document = orjson.loads(self._accepted.read_bytes())
+            if not isinstance(document, dict):
+                raise ValueError("not a policy")
+            async with self._lock:
+                await self._put_in_force(from_document(document))
         except (PolicyError, ValueError, OSError) as error:
-            _say(f"the accepted policy in {self._accepted} cannot be used either: {error}")
+            say(f"the accepted policy in {self._accepted} cannot be used either: {error}")
             return False
-        _say("serving by the policy that was accepted last; the folder's is not valid")
+        say("serving by the policy that was accepted last; the folder's is not valid")
         return True
 
     async def load(self, *, force: bool = False) -> bool:
         """Looks at the folder now; True if its policy is in force afterwards."""
         async with self._lock:
-            self._fingerprint = _fingerprint(self._folder)
+            self._seen = await asyncio.to_thread(self._look_at_folder)
             try:
                 policy = await asyncio.to_thread(load_folder, self._folder)
                 changed = await self._put_in_force(policy, force=force)
             except PolicyError as error:
-                self.results[REJECTED] += 1
+                self._meters.reloaded(accepted=False)
                 self.last_problems = list(error.problems)
                 for problem in error.problems:
-                    _say(str(problem))
-                _say(
-                    f"the policy in {self._folder} is rejected"
-                    + ("; the one before goes on" if self.compiled else "")
-                )
+                    say(str(problem))
+                goes_on = self._policy is not None
+                say(f"the policy in {self._folder} is rejected" + ("; the one before goes on" * goes_on))
+                await self._renew(force=force)
                 return False
             self.last_problems = []
             if changed:
-                self.results[ACCEPTED] += 1
+                self._meters.reloaded(accepted=True)
                 try:
                     self._keep()
                 except OSError as error:
-                    _say(f"the accepted policy cannot be kept in {self._accepted}: {error.strerror}")
+                    say(f"the accepted policy cannot be kept in {self._accepted}: {error.strerror}")
             return True
 
     async def watch(self) -> None:
-        """Loads again whenever the folder changes, or a price that depends on the date does."""
-        watch = awatch(
-            self._folder, debounce=DEBOUNCE_MS, step=50, rust_timeout=LOOK_MS, yield_on_timeout=True
-        )
-        async for _ in watch:
+        """Loads again whenever the folder or a file that the policy names changes, or a price that depends on
+        the date does."""
+        while True:
             try:
-                await self._look()
+                async for _ in awatch(
+                    self._folder, debounce=DEBOUNCE_MS, step=50, rust_timeout=LOOK_MS, yield_on_timeout=True
+                ):
+                    await self._look()
             except Exception as error:
-                # Whatever it was, the next change must be seen.
-                self.results[REJECTED] += 1
-                _say(f"the policy in {self._folder} could not be loaded")
-                report(error)
+                # Whatever it was, the next change must be seen. A folder that is gone cannot be watched.
+                if not isinstance(error, FileNotFoundError):
+                    self._meters.reloaded(accepted=False)
+                    say(f"the policy in {self._folder} could not be loaded")
+                    report(error)
+            await asyncio.sleep(LOOK_MS / 1000)
 
     async def _look(self) -> None:
         due = self.compiled is not None and self.compiled.prices_change_at
         if due and datetime.now(UTC) >= due:
             await self.load(force=True)
-        elif _fingerprint(self._folder) != self._fingerprint:
+        elif await asyncio.to_thread(self._is_changed):
             await self.load()
+
+    def _is_changed(self) -> bool:
+        return self._look_at_folder() != self._seen or _fingerprint(self._named) != self._named_seen
+
+    def _look_at_folder(self) -> object:
+        return self._folder.is_dir(), _fingerprint(policy_files(self._folder))
+
+    async def _renew(self, *, force: bool) -> None:
+        """The folder is bad: the policy that goes on may name secrets that have changed, and prices too."""
+        if self._policy is None:
+            return
+        try:
+            await self._put_in_force(self._policy, force=force)
+        except PolicyError as error:
+            for problem in error.problems:
+                say(str(problem))
 
     async def _put_in_force(self, policy: Policy, *, force: bool = False) -> bool:
         """Compiles and switches; False if it is the policy in force already. Raises `PolicyError`."""
+        # Before they are read: what changes later is seen at the next look. They are watched also if the
+        # policy is rejected, for that may be their fault.
+        self._named = named_files(policy.spec)
+        self._named_seen = _fingerprint(self._named)
         simulated = any(
             provider.dialect == "simulated" and provider.base_url is None
             for provider in policy.spec.providers.values()
@@ -132,13 +164,15 @@ class Reloader:
             at=datetime.now(UTC),
             simulated_url=url,
         )
-        if not force and self.compiled is not None and compiled.tables == self.compiled.tables:
+        tls = await asyncio.to_thread(_tls_files, policy, compiled.tables["providers"])
+        same = self.compiled is not None and compiled.tables == self.compiled.tables and tls == self._tls
+        if same and not force:
             return False
         if self.compiled is None or compiled.warnings != self.compiled.warnings:
             for warning in compiled.warnings:
-                _say(f"warning: {warning}")
+                say(f"warning: {warning}")
         await self._switch(compiled.tables)
-        self.compiled = compiled
+        self._policy, self.compiled, self._tls = policy, compiled, tls
         self.since_s = monotonic_s()
         return True
 
@@ -152,20 +186,38 @@ class Reloader:
         fresh.replace(self._accepted)
 
 
-def _fingerprint(folder: Path) -> object:
-    """What changes when a file of the folder does: names, sizes, times, and where symlinks lead."""
+def _fingerprint(files: Iterable[str | os.PathLike[str]]) -> object:
+    """What changes when a file does: its size, its times, and where symlinks lead."""
     seen = []
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = os.path.join(root, name)
-            try:
-                found = os.stat(path)
-                seen.append((path, found.st_ino, found.st_size, found.st_mtime_ns))
-            except OSError as error:
-                seen.append((path, error.errno or 0, 0, 0))
+    for file in files:
+        path = os.fspath(file)
+        try:
+            found = os.stat(path)
+            seen.append((path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+        except OSError as error:
+            seen.append((path, error.errno or 0, 0, 0, 0))
     return sorted(seen)
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"headgate: {text}\n")
+def _tls_files(policy: Policy, providers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The digests of the certificates and keys that providers name: the tables hold only their paths. Raises
+    `PolicyError` if they cannot be used."""
+    digests: dict[str, str] = {}
+    problems = []
+    for row in providers:
+        files = {name: row[name] for name in ("ca_file", "client_cert", "client_key")}
+        if not any(files.values()):
+            continue
+        try:
+            for path in filter(None, files.values()):
+                digests[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            new_tls_context(Origin(row["scheme"], row["host"], row["port"], **files, verify=row["verify"]))
+        except (OSError, ValueError) as error:
+            # An SSLError is an OSError; its strerror names no file, and never what is in one.
+            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            problems.append(
+                policy.problem(("providers", row["name"], "tls"), f"its files cannot be used: {reason}")
+            )
+    if problems:
+        raise PolicyError(problems)
+    return digests

@@ -20,14 +20,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.link.target_table import TargetTable
 from gateway.telemetry import table
+from gateway.telemetry.diagnostics import say
 from gateway.telemetry.slots import SlotFile
 
-STOP_S = 38.0
-"""How long workers and then control may take to end; a worker's own limit is 33 s."""
+WORKER_STOP_S = 8.0
+"""How long workers may take to end after their calls: callers take the last bytes, control the last lines."""
+CONTROL_STOP_S = 8.0
 QUICK_DEATH_S = 2.0
 LONGEST_BACKOFF_S = 5.0
 _WATCH_S = 0.5
@@ -83,6 +86,10 @@ class Child:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
+    def is_alive(self) -> bool:
+        """True if there is a process."""
+        return self.process is not None and self.process.poll() is None
+
     @property
     def pid(self) -> int | None:
         return None if self.process is None else self.process.pid
@@ -94,15 +101,17 @@ class Supervisor:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._state = Path(options.state).absolute()
-        self._sockets: list[socket.socket] = []
+        self._listeners: list[socket.socket] = []
         self._socket_folder: str | None = None
         self._signals: list[int] = []
+        self._is_cut = False
+        self._first_control: subprocess.Popen[bytes] | None = None
         self._lock_fd = self._lock()
         # The usual soft limit, 1,024, is reached by 500 streams; children inherit ours.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self.listen = self._bind_callers()
-        self._admin = self._bind(options.admin, "--admin", reuse_port=False)
+        self._admin = _bind(options.admin, "--admin", reuse_port=False)
         slots = self._state / "slots"
         shutil.rmtree(slots, ignore_errors=True)
         slots.mkdir()
@@ -110,14 +119,15 @@ class Supervisor:
         self._restarts_slot = self._restarts.series(table.WORKER_RESTARTS, ())
         for index in range(options.workers):
             SlotFile.create(slots / f"worker-{index}")
+        SlotFile.create(slots / "control", slots=64)
         TargetTable.create(self._state / "targets", options.workers)
         life_read, self._life_write = os.pipe()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        control_socket = self._control_socket()
-        self.control = Child("control", *self._control_command(control_socket, life_read))
-        path = control_socket.getsockname()
+        self._control_link = self._control_socket()
+        self.control = Child("control", *self._control_command(self._control_link, life_read))
+        path = self._control_link.getsockname()
         self.workers = [
             Child(f"worker {index}", *self._worker_command(index, path, life_read))
             for index in range(options.workers)
@@ -129,67 +139,103 @@ class Supervisor:
             signal.signal(number, lambda received, _: self._signals.append(received))
         # A child's end must wake `_sleep`: without a handler the signal would be thrown away.
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Children inherit this: one that is still starting does not die of being told to leave.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for child in (self.control, *self.workers):
             child.start()
+        self._first_control = self.control.process
         self._write_run_file()
         try:
-            return self._watch()
+            if not self._serve():
+                return 2
+            self._finish()
+            return 0
         finally:
+            self._stop_all()
             self._clean()
 
-    def _watch(self) -> int:
+    def _serve(self) -> bool:
+        """Until told to stop, and then on for the drain delay; False if nothing can be served this way."""
         children = (self.control, *self.workers)
-        first_control = self.control.process
+        leave_at_s = float("inf")
         while True:
+            now_s = time.monotonic()
             while self._signals:
                 number = self._signals.pop(0)
-                if number != signal.SIGHUP:
-                    return self._stop(0)
-                self.control.signal(signal.SIGHUP)
-            now_s = time.monotonic()
-            for child in children:
-                if child.process is None:
-                    if now_s >= child.restart_at_s:
-                        child.start()
-                        self._write_run_file()
-                    continue
-                code = child.process.poll()
-                if code is None:
-                    continue
-                # The first control's 2 says that nothing can be served this way, a later one's that it cannot
-                # start again just now: the workers go on with what they have.
-                if child.process is first_control and code == 2:
-                    return self._stop(2)
-                child.died()
-                sys.stderr.write(f"headgate: {child.name} ended ({_ending(code)}); starting it again\n")
-                if child is not self.control:
-                    self._restarts.values[self._restarts_slot] += 1
-            waits_s = [child.restart_at_s - now_s for child in children if child.process is None]
-            self._sleep(max(0.01, min([_WATCH_S, *waits_s])))
+                if number == signal.SIGHUP:
+                    self.control.signal(signal.SIGHUP)
+                elif number == signal.SIGINT or leave_at_s < float("inf"):
+                    self._is_cut = leave_at_s < float("inf")
+                    return True
+                else:
+                    leave_at_s = now_s + self._options.drain_delay
+            if now_s >= leave_at_s:
+                return True
+            if leave_at_s < float("inf"):
+                # Not ready any more, and answers that close their connections. Said again and again, for a
+                # process that has just been started.
+                for child in children:
+                    child.signal(signal.SIGUSR1)
+            if not self._keep_alive(children):
+                return False
+            self._sleep(leave_at_s - now_s, children)
 
-    def _stop(self, code: int) -> int:
-        """Workers first: they finish what is under way. Then control, which writes their last lines."""
+    def _keep_alive(self, children: Iterable[Child]) -> bool:
+        """Starts again what has ended; False if it was the first control, which says that nothing can be
+        served this way. A later one that cannot start leaves the workers what they have."""
+        for child in children:
+            if child.process is None:
+                if time.monotonic() >= child.restart_at_s:
+                    child.start()
+                    self._write_run_file()
+                continue
+            code = child.process.poll()
+            if code is None:
+                continue
+            if child.process is self._first_control and code == 2:
+                return False
+            child.died()
+            say(f"{child.name} ended ({_ending(code)}); starting it again")
+            if child is not self.control:
+                self._restarts.values[self._restarts_slot] += 1
+        return True
+
+    def _finish(self) -> None:
+        """Workers finish what is under way; control goes on taking their log lines. A signal cuts."""
         # New callers are refused, and go elsewhere, as soon as the workers have closed their ends too.
-        for bound in self._sockets:
+        for bound in self._listeners:
             bound.close()
-        self.control.signal(signal.SIGUSR1)  # readiness goes red
-        deadline_s = time.monotonic() + STOP_S
-        for children in (self.workers, [self.control]):
-            for child in children:
-                child.signal(signal.SIGTERM)
-            again = len(self._signals)
-            while any(child.process is not None and child.process.poll() is None for child in children):
-                if len(self._signals) > again or time.monotonic() > deadline_s:
-                    for child in children:
-                        child.signal(signal.SIGTERM if len(self._signals) > again else signal.SIGKILL)
-                    again = len(self._signals)
-                self._sleep(_WATCH_S)
-        return code
+        for worker in self.workers:
+            worker.signal(signal.SIGUSR2 if self._is_cut else signal.SIGTERM)
+        limit_s = 0.0 if self._is_cut else self._options.max_stream
+        deadline_s = time.monotonic() + limit_s + WORKER_STOP_S
+        while any(worker.is_alive() for worker in self.workers) and time.monotonic() < deadline_s:
+            while self._signals:
+                if self._signals.pop(0) != signal.SIGHUP:
+                    deadline_s = time.monotonic() + WORKER_STOP_S
+                    for worker in self.workers:
+                        worker.signal(signal.SIGUSR2)
+            self._keep_alive([self.control])
+            self.control.signal(signal.SIGUSR1)
+            self._sleep(_WATCH_S, [self.control])
 
-    def _sleep(self, seconds: float) -> None:
-        """Until a signal comes (a child's end is one) or the time is up."""
-        select.select([self._wake_read], [], [], seconds)
+    def _stop_all(self) -> None:
+        """Ends what is left: workers at once, control when it has written their last lines."""
+        for worker in self.workers:
+            worker.signal(signal.SIGKILL)
+        self.control.signal(signal.SIGTERM)
+        deadline_s = time.monotonic() + CONTROL_STOP_S
+        while self.control.is_alive() and time.monotonic() < deadline_s:
+            self._sleep(_WATCH_S)
+        self.control.signal(signal.SIGKILL)
+
+    def _sleep(self, most_s: float, children: Iterable[Child] = ()) -> None:
+        """Until a signal comes (a child's end is one), one of `children` must start again, or the time is up;
+        0.5 s at most."""
+        now_s = time.monotonic()
+        waits_s = [child.restart_at_s - now_s for child in children if child.process is None]
+        select.select([self._wake_read], [], [], max(0.01, min([_WATCH_S, most_s, *waits_s])))
         try:
             while os.read(self._wake_read, 512):
                 pass
@@ -219,31 +265,12 @@ class Supervisor:
         return fd
 
     def _bind_callers(self) -> str:
-        first = self._bind(self._options.listen, "--listen", reuse_port=False)
-        host, port = first.getsockname()[:2]
         # A plain bind proves that the port is free; SO_REUSEPORT alone would share it with another gateway.
-        self._sockets.remove(first)
-        first.close()
-        where = _address(host, port)
+        with _bind(self._options.listen, "--listen", reuse_port=False) as first:
+            where = _address(*first.getsockname()[:2])
         for _ in range(self._options.workers):
-            self._bind(where, "--listen", reuse_port=True)
+            self._listeners.append(_bind(where, "--listen", reuse_port=True))
         return where
-
-    def _bind(self, where: str, flag: str, *, reuse_port: bool) -> socket.socket:
-        host, port = split_address(where, flag)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound.bind((host, port))
-            bound.listen(4096)
-        except OSError as error:
-            bound.close()
-            raise CannotStart(f"{flag} {where} cannot be used: {error.strerror or error}.") from None
-        self._sockets.append(bound)
-        return bound
 
     def _control_socket(self) -> socket.socket:
         path = str(self._state / "control.sock")
@@ -255,7 +282,6 @@ class Supervisor:
         bound.bind(path)
         os.chmod(path, 0o600)
         bound.listen(256)
-        self._sockets.append(bound)
         return bound
 
     def _control_command(self, link: socket.socket, life: int) -> tuple[list[str], tuple[int, ...]]:
@@ -279,9 +305,7 @@ class Supervisor:
         return command, (self._admin.fileno(), link.fileno(), life)
 
     def _worker_command(self, index: int, path: str, life: int) -> tuple[list[str], tuple[int, ...]]:
-        listener = [
-            bound for bound in self._sockets if bound.family != socket.AF_UNIX and bound is not self._admin
-        ][index]
+        listener = self._listeners[index]
         flags = {
             "--index": str(index),
             "--listen-fd": str(listener.fileno()),
@@ -290,6 +314,7 @@ class Supervisor:
             "--targets": str(self._state / "targets"),
             "--life-fd": str(life),
             "--max-connections-per-address": str(self._options.max_connections_per_address),
+            "--max-stream": str(self._options.max_stream),
         }
         command = [sys.executable, "-m", "gateway.line.worker"]
         return command + [word for pair in flags.items() for word in pair], (listener.fileno(), life)
@@ -306,6 +331,22 @@ class Supervisor:
         fresh = self._state / "run.json.new"
         fresh.write_text(json.dumps(running))
         fresh.replace(self._state / "run.json")
+
+
+def _bind(where: str, flag: str, *, reuse_port: bool) -> socket.socket:
+    host, port = split_address(where, flag)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+        bound.listen(4096)
+    except OSError as error:
+        bound.close()
+        raise CannotStart(f"{flag} {where} cannot be used: {error.strerror or error}.") from None
+    return bound
 
 
 def split_address(where: str, flag: str) -> tuple[str, int]:
@@ -335,6 +376,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--log", default="-")
     parser.add_argument("--max-connections-per-address", type=int, default=0)
+    parser.add_argument("--drain-delay", type=float, default=10.0)
+    parser.add_argument("--max-stream", type=float, default=600.0)
     parser.add_argument("--banner", action="store_true")
     return parser.parse_args(arguments)
 

@@ -39,6 +39,9 @@ MAX_STRANGE = 4
 MAX_FRAMING = 8
 """Bytes on the wire per byte of a chunked body, beyond `MAX_HEAD_BYTES` that are free: a chunk of one byte
 costs six. What weighs more is chunk extensions or trailers, which nobody reads."""
+FIRST_S = 1.0
+"""How long a connection that has asked nothing yet may take to, once the worker drains: its request may be
+on its way, and its caller cannot know."""
 WRITE_HIGH_WATER = 4 * 1024
 """Above this much unsent the upstream is paused, so that a slow reader of a stream costs one read more."""
 
@@ -270,7 +273,7 @@ class CallerConnection(asyncio.Protocol):
     def _serve(self, request: Request) -> None:
         server = self._server
         self._requests += 1
-        if self._broken or server.draining or self._requests == server.max_requests:
+        if self._broken or server.closing or self._requests == server.max_requests:
             request.keep_alive = False
         if request.complete:
             self.deadline.clear()
@@ -440,9 +443,13 @@ class CallerConnection(asyncio.Protocol):
             self.transport.abort()
 
     def close_if_idle(self) -> None:
-        """Closes a connection that carries no request."""
-        if self._current is None and not self._queue and self._incoming is None and not self._closing:
+        """Closes a connection that carries no request; see `FIRST_S`."""
+        if self._current is not None or self._queue or self._incoming is not None or self._closing:
+            return
+        if self._requests:
             self._close_politely()
+        else:
+            self.deadline.set(monotonic_s() + FIRST_S)
 
     def _refuse(self, kind: Kind) -> None:
         self._queue.clear()

@@ -34,8 +34,7 @@ class Origin:
     proxy: str | None = field(default=None, repr=False)
 
 
-@lru_cache(maxsize=256)
-def tls_context(origin: Origin) -> ssl.SSLContext:
+def new_tls_context(origin: Origin) -> ssl.SSLContext:
     """Verifies against the system's CAs, or against `ca_file` alone where one is given.
 
     Raises OSError or ssl.SSLError if a file cannot be read.
@@ -48,6 +47,10 @@ def tls_context(origin: Origin) -> ssl.SSLContext:
         context.load_cert_chain(origin.client_cert, origin.client_key)
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+tls_context = lru_cache(maxsize=256)(new_tls_context)
+"""The same one again for the same origin, until `cache_clear`."""
 
 
 async def dial(origin: Origin, protocol: Callable[[], P]) -> P:

@@ -46,9 +46,10 @@ class CallerServer:
 
     __slots__ = (
         "_by_address",
-        "_empty",
+        "closing",
         "connections",
         "draining",
+        "empty",
         "handler",
         "held_bytes",
         "max_body_bytes",
@@ -91,16 +92,20 @@ class CallerServer:
         self.connections: set[CallerConnection] = set()
         self._by_address: Counter[str] = Counter()
         self.held_bytes = 0
+        self.closing = False
+        """True: every answer says `connection: close`, and so is its connection's last."""
         self.draining = False
-        self._empty = asyncio.Event()
+        self.empty = asyncio.Event()
+        """Set, after `drain`, when no connection is left."""
         self.outbox = Outbox()
 
     def __call__(self) -> CallerConnection:
         return CallerConnection(self)
 
     def drain(self) -> None:
-        """No new requests on old connections: idle ones close, busy ones after their answer."""
-        self.draining = True
+        """No new requests on old connections: idle ones close, busy ones after their answer. One that has
+        not asked anything yet gets 1 s to do so."""
+        self.closing = self.draining = True
         for connection in list(self.connections):
             connection.close_if_idle()
         self._note_if_empty()
@@ -128,8 +133,4 @@ class CallerServer:
 
     def _note_if_empty(self) -> None:
         if self.draining and not self.connections:
-            self._empty.set()
-
-    async def drained(self) -> None:
-        """Waits, after `drain`, until no connection is left."""
-        await self._empty.wait()
+            self.empty.set()

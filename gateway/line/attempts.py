@@ -128,12 +128,14 @@ async def _attempt(
         return failure
     except BaseException as ended:
         line.health.undecided(target.row)
-        if isinstance(ended, GatewayError):
-            # The caller's own mistake, found when its body was written: nothing was sent.
+        if isinstance(ended, CallerGone):
+            line.meters.attempt_failed(model.name, target.name, "caller_gone")
+        elif isinstance(ended, GatewayError) and attempt.connection is not None:
+            line.meters.attempt_failed(model.name, target.name, "stopping")
+        elif isinstance(ended, GatewayError):
+            # Nothing was sent: a mistake of the caller's, found when its body was written, or our own end.
             exchange.attempts -= 1
             exchange.target = None
-        elif isinstance(ended, CallerGone):
-            line.meters.attempt_failed(model.name, target.name, "caller_gone")
         raise
     if attempt.stream is None or target.row in line.health.down:
         # How a stream ends is seen at its end; but a trial has passed with its first content.

@@ -55,8 +55,7 @@ class Outbound:
         # A certificate may have been renewed under the same name.
         tls_context.cache_clear()
         self.answer_heads = {
-            target: b"x-headgate-target: %b\r\nx-headgate-policy: %b\r\n"
-            % (_visible(target.name), snapshot.hash.encode())
+            target: answer_head(target, snapshot)
             for model in (*snapshot.models.values(), *(row.model for row in snapshot.passages.values()))
             for target in model.targets
         }
@@ -100,6 +99,12 @@ class Outbound:
         """Closes every idle connection."""
         for pool in self._pools.values():
             pool.retire()
+
+
+def answer_head(target: Target, snapshot: Snapshot | None) -> bytes:
+    """The headers of every answer of a target that never change: its name, and the policy that chose it."""
+    hash_ = "" if snapshot is None else snapshot.hash
+    return b"x-headgate-target: %b\r\nx-headgate-policy: %b\r\n" % (_visible(target.name), hash_.encode())
 
 
 def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> bytes:

@@ -28,7 +28,7 @@ from gateway.line.passing import pass_through
 from gateway.line.relay import relay
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Snapshot
-from gateway.telemetry.failure import report
+from gateway.telemetry.diagnostics import report
 from gateway.wire.dialects.openai_chat import error_body, model_object, read_call
 from gateway.wire.dialects.openai_families import stored_ids
 from gateway.wire.json import dumps
@@ -156,7 +156,7 @@ def write(
     if exchange.attempts and exchange.target is not None:
         head += b"x-headgate-attempts: %d\r\n%b" % (
             exchange.attempts,
-            exchange.line.answer_head(exchange.target),
+            exchange.line.answer_head(exchange.target, exchange.snapshot),
         )
     for name, value in headers:
         head += f"{name}: {value}\r\n".encode("latin-1")

@@ -25,13 +25,13 @@ from gateway.http.wheel import Wheel
 from gateway.line.exchange import Exchange
 from gateway.line.health import TargetHealth
 from gateway.line.observe import Kept, refusal_record
-from gateway.line.outbound import Outbound
+from gateway.line.outbound import Outbound, answer_head
 from gateway.line.pipeline import begin
 from gateway.link.target_table import TargetTable
 from gateway.link.worker_end import ControlLink
 from gateway.policy.snapshot import Key, Model, Provider, ProviderKey, Snapshot, Target
 from gateway.routing.retry import RetryBudget
-from gateway.telemetry.failure import report_escaped
+from gateway.telemetry.diagnostics import report_escaped, say
 from gateway.telemetry.meters import Meters
 from gateway.telemetry.slots import SlotFile
 from gateway.wire.dialects.openai_chat import error_body
@@ -41,7 +41,9 @@ MAX_CALLS = 8192
 REQUESTS_PER_CONNECTION = 1000
 """With several workers a connection is closed politely after this many requests: few long-lived
 connections share badly over SO_REUSEPORT (busiest of 8 workers 1.8 times the mean)."""
-DRAIN_S = 30.0
+POLICY_S = 5.0
+"""How long a worker waits for its first policy before it takes calls: what is queued at its socket is then
+served and not refused. Not for ever: a caller who is told 503 goes elsewhere."""
 
 
 Ask = Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], Callable[[], None]]
@@ -60,6 +62,7 @@ class Line:
         self.outbound = Outbound(self.wheel)
         self.exchanges: set[Exchange] = set()
         self.snapshot: Snapshot | None = None
+        self.has_policy = asyncio.Event()
         self.log = _nowhere
         self.ask: Ask = _nobody
         self.kept: dict[tuple[Key, Model, Target, str], Kept] = {}
@@ -74,6 +77,8 @@ class Line:
 
     def prepare(self, tables: Mapping[str, Any]) -> None:
         """Builds a snapshot beside the one in force. Raises whatever is wrong with the tables."""
+        # First: an earlier one may have the same hash and other secrets.
+        self._prepared = {}
         snapshot = Snapshot.from_tables(tables)
         self._prepared = {snapshot.hash: snapshot}
 
@@ -88,6 +93,7 @@ class Line:
         self.outbound.switch(snapshot)
         self.kept = {}
         self.snapshot = snapshot
+        self.has_policy.set()
 
     # what calls ask
 
@@ -137,9 +143,9 @@ class Line:
         """True if the provider has a good key that was not refused in this call."""
         return any(key not in refused and self.health.down.get(key.row) != 0 for key in provider.keys)
 
-    def answer_head(self, target: Target) -> bytes:
-        """The constant headers of a target's answers; b"" for a target of a policy no longer in force."""
-        return self.outbound.answer_heads.get(target, b"")
+    def answer_head(self, target: Target, snapshot: Snapshot | None) -> bytes:
+        """The constant headers of a target's answers; also of a policy that is no longer in force."""
+        return self.outbound.answer_heads.get(target) or answer_head(target, snapshot)
 
 
 def _nowhere(line: bytes) -> None:
@@ -151,8 +157,39 @@ def _nobody(question: dict[str, Any], told: Callable[[dict[str, Any]], None]) ->
     return lambda: None
 
 
+class Ending:
+    """How far a worker is on its way to its end; the supervisor's signals move it on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, line: Line, callers: CallerServer) -> None:
+        self.finish = asyncio.Event()
+        self.cut = asyncio.Event()
+        self._line = line
+        self._callers = callers
+        loop.add_signal_handler(signal.SIGUSR1, self._be_polite)
+        loop.add_signal_handler(signal.SIGTERM, self._finish)
+        loop.add_signal_handler(signal.SIGUSR2, self._cut)
+        # A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+
+    def _be_polite(self) -> None:
+        """From now on every answer closes its connection and says so. Those whose head is written cannot say
+        so any more: their connections stay, for a caller may be using one again at this moment."""
+        self._callers.closing = True
+        for exchange in self._line.exchanges:
+            if not exchange.first_written_s:
+                exchange.request.keep_alive = False
+
+    def _finish(self) -> None:
+        self._be_polite()
+        self.finish.set()
+
+    def _cut(self) -> None:
+        self._finish()
+        self.cut.set()
+
+
 async def run(options: argparse.Namespace) -> None:
-    """Serves until SIGTERM, then finishes what is under way (30 s at most)."""
+    """Serves until SIGTERM, then finishes what is under way, in `--max-stream` at most or until SIGUSR2."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(report_escaped)
     slots = SlotFile.open(options.slots)
@@ -170,34 +207,59 @@ async def run(options: argparse.Namespace) -> None:
         max_connections=most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         max_connections_per_address=options.max_connections_per_address,
     )
-    stopping = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, _stop, stopping)
-    loop.add_signal_handler(signal.SIGINT, _ignore)
+    ending = Ending(loop, line, callers)
     loop.add_reader(options.life_fd, os._exit, 1)
     await link.start()
+    await _first(POLICY_S, line.has_policy, ending.finish)
     listener = socket.socket(fileno=options.listen_fd)
     listener.setblocking(False)
+    queue = listener.dup()
     server = await loop.create_server(callers, sock=listener, backlog=2048)
     # Everything made so far lives as long as the process: the collector need not look at it again. A call
     # leaves no cycles, so the collector may come seldom.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    await stopping.wait()
+    await ending.finish.wait()
     server.close()
-    callers.drain()
-    try:
-        await asyncio.wait_for(callers.drained(), DRAIN_S)
-    except TimeoutError:
-        sys.stderr.write(f"headgate: cut {len(line.exchanges)} calls that took longer than {DRAIN_S} s\n")
-        for exchange in list(line.exchanges):
-            exchange.fail(GatewayError(STOPPING))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(callers.drained(), callers.times.linger_s + 0.5)
+    await _take_queued(loop, queue, callers)
+    await _finish(line, callers, ending, options.max_stream)
     await link.close()
     line.health.close()
     line.outbound.close()
     line.wheel.close()
+
+
+async def _take_queued(loop: asyncio.AbstractEventLoop, queue: socket.socket, callers: CallerServer) -> None:
+    """Takes the connections that wait at a socket, which closes with its last descriptor, `queue`: the kernel
+    would reset them."""
+    waiting = []
+    with queue, suppress(OSError):
+        while True:
+            waiting.append(queue.accept()[0])
+    for connection in waiting:
+        with suppress(OSError):
+            await loop.connect_accepted_socket(callers, connection)
+
+
+async def _finish(line: Line, callers: CallerServer, ending: Ending, max_stream_s: float) -> None:
+    """Waits for the calls under way; those that take too long, or all at SIGUSR2, end with an error."""
+    callers.drain()
+    await _first(max_stream_s, callers.empty, ending.cut)
+    if not callers.empty.is_set():
+        say(f"cut {len(line.exchanges)} calls that were not finished")
+        for exchange in list(line.exchanges):
+            exchange.fail(GatewayError(STOPPING))
+        # Their answers, that is: what is written must get out.
+        await _first(callers.times.linger_s + 0.5, callers.empty)
+
+
+async def _first(timeout_s: float, *events: asyncio.Event) -> None:
+    """Waits for the first of some events, or until the time is up."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 def most_connections(open_files: int) -> int:
@@ -205,16 +267,6 @@ def most_connections(open_files: int) -> int:
     for each call that may be under way."""
     left = open_files - 128
     return max(64, min(16_384, max(left // 2, left - MAX_CALLS)))
-
-
-def _stop(stopping: asyncio.Event) -> None:
-    if stopping.is_set():
-        os._exit(0)
-    stopping.set()
-
-
-def _ignore() -> None:
-    """A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -227,6 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--targets", required=True)
     parser.add_argument("--life-fd", type=int, required=True)
     parser.add_argument("--max-connections-per-address", type=int, default=0)
+    parser.add_argument("--max-stream", type=float, required=True)
     uvloop.run(run(parser.parse_args(arguments)))
     sys.exit(0)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import orjson
@@ -13,6 +15,7 @@ from gateway.link.frames import (
     ASK,
     HELLO,
     LOG,
+    LOGGED,
     PREPARE,
     PREPARED,
     REPLY,
@@ -30,9 +33,12 @@ PREPARE_S = 2.0
 
 
 class WorkerLinks:
-    """The workers that are connected, and the policy that all of them should have."""
+    """The workers that are connected, and the policy that all of them should have.
 
-    def __init__(self, on_log: Callable[[bytes], None], answerer: Answerer) -> None:
+    `on_log` takes whole lines and what it is to call, from any thread, when they are settled.
+    """
+
+    def __init__(self, on_log: Callable[[bytes, Callable[[], None]], None], answerer: Answerer) -> None:
         self._on_log = on_log
         self._answerer = answerer
         self._answering: set[asyncio.Task[None]] = set()
@@ -97,8 +103,8 @@ class WorkerLinks:
     def discard(self, end: _End) -> None:
         self._ends.discard(end)
 
-    def log(self, lines: bytes) -> None:
-        self._on_log(lines)
+    def log(self, lines: bytes, settled: Callable[[], None]) -> None:
+        self._on_log(lines, settled)
 
     def ask(self, end: _End, question: dict[str, Any]) -> None:
         """Has a worker's question answered, in a task of its own."""
@@ -116,6 +122,7 @@ class _End(asyncio.Protocol):
     def __init__(self, links: WorkerLinks) -> None:
         self._links = links
         self._reader = FrameReader()
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._answer: asyncio.Future[None] | None = None
         self._asked = ""
@@ -142,7 +149,7 @@ class _End(asyncio.Protocol):
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == LOG:
-            self._links.log(payload)
+            self._links.log(payload, partial(self._settled, payload.count(b"\n")))
             return
         message = orjson.loads(payload)
         if kind == HELLO:
@@ -180,6 +187,15 @@ class _End(asyncio.Protocol):
         """Answers a question, if the worker is still there; another connection of its would ask again."""
         if not self._transport.is_closing():
             self._transport.write(frame(REPLY, orjson.dumps(answer)))
+
+    def _settled(self, lines: int) -> None:
+        """Called by the thread that writes the log, perhaps when this one has ended."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._acknowledge, lines)
+
+    def _acknowledge(self, lines: int) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(frame(LOGGED, b"%d" % lines))
 
     def close(self) -> None:
         self._transport.close()

@@ -11,8 +11,9 @@ control {"hash"} or {"hash", "error"}; SWITCH control → worker {"hash"}; SWITC
 ASK, REPLY = 6, 7
 """ASK worker → control {"n", …}: a question that only control can answer; REPLY control → worker {"n", …}.
 Questions are sent again after a reconnect, so whatever they do must do no harm twice."""
-LOG = 16
-"""Worker → control: whole JSON lines, each with its line end."""
+LOG, LOGGED = 16, 17
+"""LOG worker → control: whole JSON lines, each with its line end; LOGGED control → worker, in decimal digits:
+so many lines more are written, or counted as dropped."""
 
 MAX_PAYLOAD = 64 << 20
 _HEAD = struct.Struct(">IB")

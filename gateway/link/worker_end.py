@@ -1,6 +1,7 @@
 """The worker's end of the link to control: takes policies, sends log lines, never waits.
 
-Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted.
+Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted. They are
+held until control says that it has written them, so that its death loses none; a few may then come twice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gateway.link.frames import (
     ASK,
     HELLO,
     LOG,
+    LOGGED,
     PREPARE,
     PREPARED,
     REPLY,
@@ -52,6 +54,10 @@ class ControlLink:
         self._on_drop = on_drop
         self._lines: list[bytes] = []
         self._held = 0
+        """Bytes of `_lines`."""
+        self._sent: list[bytes] = []
+        self._sent_held = 0
+        """Bytes of `_sent`: what control has not said yet that it has written."""
         self._timer: asyncio.TimerHandle | None = None
         self._end: _End | None = None
         self._dial: asyncio.Task[None] | None = None
@@ -66,7 +72,7 @@ class ControlLink:
     def log(self, line: bytes) -> None:
         """Takes one line, with its line end. Dropped and counted if 4 MiB are waiting."""
         held = self._held + len(line)
-        if held > HELD_BYTES:
+        if held + self._sent_held > HELD_BYTES:
             self._on_drop(1)
             return
         self._held = held
@@ -95,19 +101,20 @@ class ControlLink:
         return leave
 
     async def close(self) -> None:
-        """Sends what is left (2 s at most) and closes."""
+        """Closes when control has written what is left (2 s at most; then it is dropped and counted)."""
+        deadline_s = self._loop.time() + CLOSE_S
+        while (self._lines or self._sent) and self._loop.time() < deadline_s:
+            self._send()
+            await asyncio.sleep(0.01)
         if self._dial is not None:
             self._dial.cancel()
-        self._send()
-        end = self._end
-        if end is not None and end.transport is not None:
-            end.transport.close()
-            try:
-                await asyncio.wait_for(end.lost.wait(), CLOSE_S)
-            except TimeoutError:
-                end.transport.abort()
         if self._timer is not None:
             self._timer.cancel()
+        if self._lines or self._sent:
+            self._on_drop(len(self._lines) + len(self._sent))
+        if self._end is not None and self._end.transport is not None:
+            self._end.transport.abort()
+            await self._end.lost.wait()
 
     async def _keep_connected(self) -> None:
         while True:
@@ -137,13 +144,18 @@ class ControlLink:
         if end is None or end.transport is None or not self._lines or end.is_full:
             return
         end.transport.write(frame(LOG, b"".join(self._lines)))
-        self._lines.clear()
-        self._held = 0
+        self._sent += self._lines
+        self._sent_held += self._held
+        self._lines, self._held = [], 0
 
     def take(self, kind: int, payload: bytes) -> None:
         """One message of control's."""
         end = self._end
-        if kind == PREPARE:
+        if kind == LOGGED:
+            lines = int(payload)
+            self._sent_held -= sum(map(len, self._sent[:lines]))
+            del self._sent[:lines]
+        elif kind == PREPARE:
             tables = orjson.loads(payload)
             answer: dict[str, str] = {"hash": tables["hash"]}
             try:
@@ -162,6 +174,13 @@ class ControlLink:
             _, told = self._questions.pop(reply["n"], (b"", None))
             if told is not None:
                 told(reply)
+
+    def lost(self) -> None:
+        """Control has gone, and with it what it had not written: the next one gets that again."""
+        self._lines, self._sent = self._sent + self._lines, []
+        self._held, self._sent_held = self._sent_held + self._held, 0
+        if self._lines and self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
 
     @staticmethod
     def _reply(end: _End | None, kind: int, answer: dict[str, str]) -> None:
@@ -186,6 +205,7 @@ class _End(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self._link.lost()
         self.lost.set()
 
     def pause_writing(self) -> None:

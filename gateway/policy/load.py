@@ -66,6 +66,11 @@ def load_folder(folder: str | os.PathLike[str], environ: Mapping[str, str] = os.
     return merge_files(roots, problems, environ)
 
 
+def policy_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files that `load_folder` reads."""
+    return list(_files(Path(folder), []))
+
+
 def load_text(
     text: str | bytes, environ: Mapping[str, str] = os.environ, *, file: str = "policy.yaml"
 ) -> Policy:

@@ -176,7 +176,7 @@ def _clean(loc: Sequence[str | int], document: Mapping[str, Any]) -> tuple[str |
         inside = _written((step,), here)
         if inside is not None:
             here = inside
-        elif index < len(loc) - 1 or step == "[key]" or not isinstance(here, Mapping):
+        elif index < len(loc) - 1 or step in ("[key]", "ref", "text") or not isinstance(here, Mapping):
             continue
         path.append(step)
     return tuple(path)

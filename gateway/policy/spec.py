@@ -455,6 +455,16 @@ class PolicySpec(Spec):
     admin: Annotated[AdminSpec, Field(description="The admin API.")] = AdminSpec()
 
 
+def named_files(spec: PolicySpec) -> frozenset[str]:
+    """The files that a policy names: secrets, certificates and their keys."""
+    files: list[str | None] = []
+    for provider in spec.providers.values():
+        texts = (*provider.secrets, *provider.headers.values(), provider.proxy)
+        files += [text.file for text in texts if isinstance(text, SecretRef)]
+        files += [provider.tls.ca_file, provider.tls.client_cert, provider.tls.client_key]
+    return frozenset(file for file in files if file is not None)
+
+
 def fields_at(path: Iterable[str | int]) -> tuple[str, ...]:
     """The keys that may stand at a path of a policy; none where names are free."""
     here: Any = PolicySpec

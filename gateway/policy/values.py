@@ -12,10 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+from gateway.policy import duration
 from gateway.wire.dialects.openai_families import FAMILIES
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 
 
@@ -35,9 +34,8 @@ def _truth(value: Any) -> Any:
 
 def _duration(value: Any) -> float:
     """Seconds of "500ms", "5s", "10m", "1h" or a plain number of seconds."""
-    match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value).strip())
-    seconds = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
-    if not 0.001 <= seconds <= 86400.0:
+    seconds = None if isinstance(value, bool) else duration.seconds(str(value))
+    if seconds is None or not 0.001 <= seconds <= 86400.0:
         raise ValueError('must be a duration between "1ms" and "24h", like "500ms", "5s" or "10m"')
     return seconds
 

@@ -159,7 +159,8 @@ class Meters:
             self._histogram(metric, gen_ai).observe(seconds)
 
     def attempt_failed(self, model: str, target: str, outcome: str) -> None:
-        """An attempt that brought no answer; `outcome` is its fallback reason, "refused" or "caller_gone"."""
+        """An attempt that brought no answer; `outcome` is its fallback reason, "refused", "caller_gone" or
+        "stopping"."""
         self._count(table.ATTEMPTS, (model, target, outcome))
 
     def retry(self, model: str, target: str) -> None:
@@ -185,3 +186,25 @@ class Meters:
         if found is None:
             found = self._histograms[metric, labels] = Histogram(self._slots, metric, labels)
         return found
+
+
+class ControlMeters:
+    """The metrics of control."""
+
+    __slots__ = ("_dropped", "_reloads", "_values")
+
+    def __init__(self, slots: SlotFile) -> None:
+        self._values = slots.values
+        self._dropped = slots.series(table.LOG_DROPPED, ())
+        self._reloads = {
+            accepted: slots.series(table.POLICY_RELOADS, ("accepted" if accepted else "rejected",))
+            for accepted in (True, False)
+        }
+
+    def reloaded(self, *, accepted: bool) -> None:
+        """A policy was put in force, or could not be."""
+        self._values[self._reloads[accepted]] += 1
+
+    def log_dropped(self, lines: int) -> None:
+        """Log lines that could not be written."""
+        self._values[self._dropped] += lines

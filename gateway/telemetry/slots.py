@@ -1,8 +1,8 @@
 """Metric values in shared memory: one file per worker, one writer per file, summed by control.
 
 A file is header, directory, values. The directory grows at its end: an entry is written first, the
-count after it, so a reader never sees half of one. A worker's replacement goes on in the same file, so
-no counter ever goes back.
+count after it, so nobody ever sees half of one, whenever its writer dies. A worker's replacement goes on in
+the same file, so no counter ever goes back.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ SLOTS = 131_072
 SERIES_PER_METRIC = 5_000
 OTHER = "_other"
 _MAGIC = 0x48475353_00000001
-_HEADER = struct.Struct("<qqqq")
-"""Magic, number of slots, number of series, bytes of directory used."""
+_HEADER = struct.Struct("<qqq")
+"""Magic, number of slots, number of series."""
 _ENTRY = struct.Struct("<qI")
 """First slot, bytes of the JSON text [name, labels] that follows."""
 _DIRECTORY_BYTES = 4 << 20
@@ -37,14 +37,15 @@ class SlotFile:
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
-        magic, self._slots, self._count, self._used = _HEADER.unpack_from(memory)
+        magic, self._slots, self._count = _HEADER.unpack_from(memory)
         if magic != _MAGIC:
             raise ValueError("not a slot file of this version")
         self.values = memoryview(memory)[_HEADER.size + _DIRECTORY_BYTES :].cast("q")
         self._series: dict[tuple[str, tuple[str, ...]], int] = {}
         self._per_metric: dict[str, int] = {}
         self._next = 0
-        for name, labels, first in _directory(memory):
+        self._end = _HEADER.size
+        for name, labels, first, self._end in _directory(memory):
             self._remember(name, labels, first)
 
     @classmethod
@@ -53,7 +54,7 @@ class SlotFile:
         fresh = Path(f"{os.fspath(path)}.new")
         with fresh.open("wb") as file:
             file.truncate(_HEADER.size + _DIRECTORY_BYTES + 8 * slots)
-            file.write(_HEADER.pack(_MAGIC, slots, 0, 0))
+            file.write(_HEADER.pack(_MAGIC, slots, 0))
         fresh.replace(path)
         return cls.open(path)
 
@@ -92,14 +93,13 @@ class SlotFile:
 
     def _append(self, metric: Metric, labels: tuple[str, ...]) -> int:
         text = json.dumps([metric.name, labels], ensure_ascii=False, separators=(",", ":")).encode()
-        first, end = self._next, self._used + _ENTRY.size + len(text)
-        if first + width(metric) > self._slots or end > _DIRECTORY_BYTES:
+        first, at = self._next, self._end
+        end = at + _ENTRY.size + len(text)
+        if first + width(metric) > self._slots or end > _HEADER.size + _DIRECTORY_BYTES:
             return -1
-        at = _HEADER.size + self._used
         _ENTRY.pack_into(self._memory, at, first, len(text))
-        self._memory[at + _ENTRY.size : at + _ENTRY.size + len(text)] = text
-        self._used, self._count = end, self._count + 1
-        struct.pack_into("<q", self._memory, 24, self._used)
+        self._memory[at + _ENTRY.size : end] = text
+        self._end, self._count = end, self._count + 1
         struct.pack_into("<q", self._memory, 16, self._count)
         self._remember(metric.name, labels, first)
         return first
@@ -114,17 +114,18 @@ def read_slots(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[str, .
     """(metric name, label values, slot values) of every series, while its writer goes on writing."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
         values = _HEADER.size + _DIRECTORY_BYTES
-        for name, labels, first in list(_directory(memory)):
+        for name, labels, first, _ in list(_directory(memory)):
             count = width(BY_NAME[name])
             yield name, labels, list(struct.unpack_from(f"<{count}q", memory, values + 8 * first))
 
 
-def _directory(memory: mmap.mmap) -> Iterator[tuple[str, tuple[str, ...], int]]:
-    _, _, count, _ = _HEADER.unpack_from(memory)
+def _directory(memory: mmap.mmap) -> Iterator[tuple[str, tuple[str, ...], int, int]]:
+    """(metric name, label values, first slot, where the entry ends) of every series."""
+    _, _, count = _HEADER.unpack_from(memory)
     at = _HEADER.size
     for _ in range(count):
         first, size = _ENTRY.unpack_from(memory, at)
         at += _ENTRY.size
         name, labels = json.loads(memory[at : at + size])
         at += size
-        yield name, tuple(labels), first
+        yield name, tuple(labels), first, at

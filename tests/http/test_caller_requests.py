@@ -252,6 +252,8 @@ async def test_draining_closes_idle_connections_at_once_and_busy_ones_after_thei
     asked = await echo()
     assert asked.server is not None
     idle = await asyncio.open_connection(asked.host, asked.port)
+    idle[1].write(post(b"before"))
+    await idle[0].readuntil(b"before")
     asked.holds = True
     busy = await asyncio.open_connection(asked.host, asked.port)
     busy[1].write(post(b"work"))
@@ -262,7 +264,22 @@ async def test_draining_closes_idle_connections_at_once_and_busy_ones_after_thei
     asked.waiting[0].body_arrived()
     assert bodies(await asyncio.wait_for(busy[0].read(), 5)) == [b"work"]
     busy[1].close()
-    await asyncio.wait_for(asked.server.drained(), 5)
+    await asyncio.wait_for(asked.server.empty.wait(), 5)
+
+
+async def test_connection_that_has_asked_nothing_yet_is_served_once_while_draining(echo: StartEcho) -> None:
+    asked = await echo()
+    assert asked.server is not None
+    connections = [await asyncio.open_connection(asked.host, asked.port) for _ in range(2)]
+    await eventually(lambda: asked.server is not None and len(asked.server.connections) == 2)
+    asked.server.drain()
+    (asking, silent) = connections
+    asking[1].write(post(b"late"))
+    assert bodies(await asyncio.wait_for(asking[0].read(), 5)) == [b"late"]
+    assert await asyncio.wait_for(silent[0].read(), 5) == b""
+    for _, writer in connections:
+        writer.close()
+    await asyncio.wait_for(asked.server.empty.wait(), 5)
 
 
 async def test_bytes_of_unfinished_bodies_are_given_back(echo: StartEcho) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.link import control_end
+from gateway.link import control_end, worker_end
 from gateway.link.control_end import WorkerLinks
-from gateway.link.frames import HELLO, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+from gateway.link.frames import HELLO, LOG, LOGGED, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+from gateway.link.worker_end import ControlLink
+from tests.running import eventually
 
 
 async def no_answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +43,7 @@ class SlowWorker:
 @pytest.fixture
 async def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerLinks]:
     monkeypatch.setattr(control_end, "PREPARE_S", 0.05)
-    links = WorkerLinks(lambda lines: None, no_answer)
+    links = WorkerLinks(lambda lines, settled: settled(), no_answer)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "link"))
     listener.listen()
@@ -67,3 +69,88 @@ async def test_slow_worker_takes_the_policy_up_when_it_is_ready(links: WorkerLin
     worker.says(SWITCHED, hash="second")
     await asyncio.wait_for(links.all_switched(1), 5)
     assert links.in_force() == {0: "second"}
+
+
+class SlowControl:
+    """Control's end, in hand: it says what it has written when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self.connections: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+    async def __aenter__(self) -> SlowControl:
+        self._server = await asyncio.start_unix_server(self._connected, self._path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.connections.put((reader, writer))
+
+
+async def lines_of(reader: asyncio.StreamReader, count: int) -> list[bytes]:
+    """The lines that a worker sends, once there are `count`."""
+    frames, lines = FrameReader(), b""
+    while lines.count(b"\n") < count:
+        for kind, payload in frames.feed(await asyncio.wait_for(reader.read(65536), 5)):
+            lines += payload if kind == LOG else b""
+    return lines.splitlines(keepends=True)
+
+
+async def test_lines_that_a_dead_control_had_not_written_go_to_the_next(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    link = ControlLink(str(tmp_path / "link"), 0, lambda tables: None, lambda hash_: None, dropped.append)
+    async with SlowControl(tmp_path / "link") as control:
+        await link.start()
+        reader, writer = await control.connections.get()
+        for line in (b"one\n", b"two\n", b"three\n"):
+            link.log(line)
+        assert await lines_of(reader, 3) == [b"one\n", b"two\n", b"three\n"]
+        writer.write(frame(LOGGED, b"1"))
+        await writer.drain()
+        await eventually(lambda: link._sent == [b"two\n", b"three\n"])
+        writer.close()
+        link.log(b"four\n")
+        reader, writer = await control.connections.get()
+        assert await lines_of(reader, 3) == [b"two\n", b"three\n", b"four\n"]
+        writer.write(frame(LOGGED, b"3"))
+        await link.close()
+        writer.close()
+    assert dropped == []
+
+
+async def test_lines_that_are_never_written_are_counted_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_end, "CLOSE_S", 0.05)
+    dropped: list[int] = []
+    link = ControlLink(str(tmp_path / "link"), 0, lambda tables: None, lambda hash_: None, dropped.append)
+    async with SlowControl(tmp_path / "link") as control:
+        await link.start()
+        reader, writer = await control.connections.get()
+        link.log(b"one\n")
+        await lines_of(reader, 1)
+        link.log(b"two\n")
+        await link.close()
+        writer.close()
+    assert dropped == [2]
+
+
+async def test_policy_with_the_same_hash_and_other_secrets_is_taken_up(
+    links: WorkerLinks, tmp_path: Path
+) -> None:
+    worker = await join(tmp_path)
+    await links.switch({"hash": "same", "secret": "old"})
+    worker.says(HELLO, index=0, pid=1)
+    for secret in ("old", "new"):
+        assert await worker.next() == (PREPARE, {"hash": "same", "secret": secret})
+        worker.says(PREPARED, hash="same")
+        assert await worker.next() == (SWITCH, {"hash": "same"})
+        worker.says(SWITCHED, hash="same")
+        if secret == "old":
+            await asyncio.wait_for(links.all_switched(1), 5)
+            switching = asyncio.ensure_future(links.switch({"hash": "same", "secret": "new"}))
+    assert await switching == []

@@ -80,12 +80,20 @@ def test_bad_policy_is_shown_with_its_place(policies: Path, text: str, words: tu
         (("--admin", ":::"), ("--admin", "HOST:PORT")),
         (("--listen", "203.0.113.1:0"), ("--listen 203.0.113.1:0 cannot be used",)),
         (("--workers", "0"), ("--workers",)),
+        (("--drain-delay", "soon"), ("--drain-delay", "a duration", "10s")),
+        (("--drain-delay", "-1s"), ("--drain-delay", "a duration")),
+        (("--max-stream", "25h"), ("--max-stream", "at most 24h")),
         (("--workers", "many"), ("--workers",)),
         (("--no-such-flag",), ("--no-such-flag",)),
     ],
 )
 def test_flag_that_cannot_be_followed(policies: Path, flags: tuple[str, ...], words: tuple[str, ...]) -> None:
     assert_refused(serve_and_end(policies.parent, *ANY, *flags), *words)
+
+
+def test_variable_that_cannot_be_followed(policies: Path) -> None:
+    ended = serve_and_end(policies.parent, *ANY, HEADGATE_MAX_STREAM="for ever")
+    assert_refused(ended, "HEADGATE_MAX_STREAM", "a duration")
 
 
 def test_state_folder_that_cannot_be_used(policies: Path) -> None:

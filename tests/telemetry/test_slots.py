@@ -70,6 +70,22 @@ def test_series_is_given_once_and_series_do_not_overlap(slots: SlotFile, path: P
         assert found[metric.name, labels] == [number] * width(metric)
 
 
+def test_writer_that_died_while_it_added_a_series_left_nothing_behind(path: Path) -> None:
+    slots = SlotFile.create(path)
+    slots.values[slots.series(table.RETRIES, ("m", "t"))] += 5
+    whole = path.read_bytes()
+    slots.series(table.FALLBACKS, ("m", "half-written"))
+    torn = bytearray(path.read_bytes())
+    torn[:24] = whole[:24]  # its last step is the count in the header
+    path.write_bytes(torn)
+    replacement = SlotFile.open(path)
+    replacement.values[replacement.series(table.FALLBACKS, ("m", "a longer one than that"))] += 7
+    assert counted(path) == {
+        ("headgate_retries_total", ("m", "t")): [5],
+        ("headgate_fallbacks_total", ("m", "a longer one than that")): [7],
+    }
+
+
 def test_replacement_goes_on_in_the_same_file(slots: SlotFile, path: Path) -> None:
     first = slots.series(table.RETRIES, ("m", "t"))
     slots.values[first] += 5
