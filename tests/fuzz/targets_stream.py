@@ -172,7 +172,11 @@ class Frames:
         assert broken == split_broken
         # What stood before the break in the same piece is lost with it.
         assert whole == (split[: len(whole)] if broken else split)
-        assert data.startswith(b"".join(frame(kind, payload) for kind, payload in split))
+        read = b"".join(frame(kind, payload) for kind, payload in split)
+        assert data.startswith(read)
+        rest = data[len(read) :]
+        if not broken and len(rest) >= 5:
+            assert len(rest) < 5 + int.from_bytes(rest[:4]), "a whole message was kept back"
 
     def close(self) -> None: ...
 

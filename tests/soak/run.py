@@ -56,7 +56,7 @@ def policy(first: str, second: str, version: int, wait_s: int) -> str:
 def patience_s(seconds: float) -> int:
     """How long a provider may be silent. A busy machine's is no less silent than one that is told to be, so
     a long run waits longer than a short one has time to."""
-    return 2 if seconds < 120 else 10
+    return 3 if seconds < 120 else 10
 
 
 @dataclass
@@ -180,7 +180,7 @@ class Soak:
             watched=self.watched,
             sent=sent,
             logged=_lines(gateway.log),
-            unexpected=self.account["unexpected"],
+            unexpected=self._unexpected(),
             series=self.series,
             labels=self.labels,
             streams_open=await gateway.metric("headgate_streams_open"),
@@ -191,6 +191,11 @@ class Soak:
             accepted=self.accepted,
             accepted_counted=await gateway.metric("headgate_policy_reloads_total", result="accepted") - 1,
         )
+
+    def _unexpected(self) -> list[str]:
+        told: list[str] = self.account["unexpected"]
+        more = self.account["unexpected_count"] - len(told)
+        return [*told, f"{more} more"] if more else told
 
     def _look_after(self) -> None:
         for each in self.watched:
