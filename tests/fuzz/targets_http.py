@@ -19,7 +19,7 @@ from gateway.line.admission import Admission
 from gateway.line.endpoints import Endpoint
 from gateway.line.outbound import to_caller
 from tests.fuzz.target import pieces
-from tests.fuzz.transport import Loop, given_to, turn
+from tests.fuzz.transport import Loop, deliver, given_to, turn
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -166,7 +166,7 @@ class Requests(Loop):
         connection = server()
         transport = given_to(connection)
         for part in parts:
-            connection.data_received(part)
+            deliver(connection, transport, part)
             await turn()
             assert 0 <= server.held_bytes <= size
         while calls.requests and not (transport.half_closed or transport.aborted):

@@ -44,7 +44,17 @@ class Transport:
         self.reads = True
 
 
-def given_to(protocol: asyncio.Protocol) -> Transport:
+def deliver(protocol: asyncio.BufferedProtocol, transport: Transport, data: bytes) -> None:
+    """What one or more reads bring, as large as the protocol has room for."""
+    while data and not transport.aborted:
+        room = protocol.get_buffer(-1)
+        size = min(len(room), len(data))
+        room[:size] = data[:size]
+        protocol.buffer_updated(size)
+        data = data[size:]
+
+
+def given_to(protocol: asyncio.BaseProtocol) -> Transport:
     """The transport of a connection that was made."""
     transport = Transport()
     protocol.connection_made(cast(asyncio.Transport, transport))

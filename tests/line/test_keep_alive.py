@@ -11,7 +11,7 @@ import pytest
 from gateway.http.message import chunk
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.faults.answers import CONTENT, GOOD_BODY, GOOD_STREAM, ROLE, refusal
-from tests.line.faults.conftest import attempts, two_models
+from tests.line.faults.models import attempts, two_models
 from tests.line.test_streams import request_of
 from tests.relaying import CHAT, Answered, Relay
 from tests.running import KEY, eventually

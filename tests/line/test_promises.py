@@ -13,7 +13,7 @@ from gateway.simulator.faults import Fault
 from tests.conftest import StartSimulator
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.faults.answers import CONTENT, GOOD_BODY, GOOD_STREAM, ROLE, delta, error_event, refusal
-from tests.line.faults.conftest import attempts, two_models
+from tests.line.faults.models import attempts, two_models
 from tests.line.test_attempts import two_targets
 from tests.relaying import CHAT, Answered, Relay
 from tests.running import eventually

@@ -8,7 +8,7 @@ import pytest
 
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.faults.answers import GOOD_BODY, GOOD_STREAM
-from tests.line.faults.conftest import attempts, two_models
+from tests.line.faults.models import attempts, two_models
 from tests.line.faults.table import AFTER, BAD, BIG, LOST, TIMED_OUT, After, Told
 from tests.relaying import CHAT
 from tests.scripted import CLOSE, RESET, STALL, WAIT, Step, answer, streamed

@@ -9,7 +9,7 @@ import pytest
 
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.faults.answers import GOOD_BODY, GOOD_STREAM
-from tests.line.faults.conftest import attempts, two_models
+from tests.line.faults.models import attempts, two_models
 from tests.line.faults.table import BEFORE, PLAIN, STREAMED, Before, Told
 from tests.relaying import CHAT, Answered
 from tests.running import SECRET

@@ -13,7 +13,7 @@ import pytest
 from tests.http.test_dialling import Site
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.faults.answers import GOOD_BODY, GOOD_STREAM
-from tests.line.faults.conftest import attempts, two_models
+from tests.line.faults.models import attempts, two_models
 from tests.relaying import CHAT
 from tests.scripted import STALL, answer, streamed
 

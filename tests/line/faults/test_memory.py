@@ -13,7 +13,7 @@ from gateway.http.message import chunk
 from gateway.line.attempt import LONGEST_BYTES
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.faults.answers import GOOD_STREAM, ROLE, delta
-from tests.line.faults.conftest import two_models
+from tests.line.faults.models import two_models
 from tests.line.faults.table import BAD
 from tests.line.test_streams import request_of
 from tests.relaying import CHAT

@@ -21,7 +21,7 @@ from tests.line.faults.answers import (
     delta,
     event,
 )
-from tests.line.faults.conftest import attempts, two_models
+from tests.line.faults.models import attempts, two_models
 from tests.relaying import CHAT, Answered
 from tests.scripted import CLOSE, STALL, STREAM_END, STREAM_HEAD, Scripted, Step, answer, streamed
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.faults.answers import DONE, GOOD, USAGE
-from tests.line.faults.conftest import two_models
+from tests.line.faults.models import two_models
 from tests.relaying import CHAT, Relay
 from tests.scripted import Scripted, answer, streamed
 

@@ -1,4 +1,4 @@
-"""Lines in front of a faulty provider: where it is the only target, and where another follows."""
+"""Models in front of a faulty provider: one for which it is the only target, and one that has another."""
 
 from __future__ import annotations
 
