@@ -9,7 +9,10 @@ While an answer is due the socket stays read, else a leaving caller would go uns
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
@@ -386,6 +389,13 @@ class CallerConnection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # answers
+
+    def backlog(self) -> int:
+        """Bytes of the answer that the caller's machine has not taken yet (tcp(7), SIOCOUTQ)."""
+        if self.closed:
+            return 0
+        unacknowledged = ioctl(self.transport.get_extra_info("socket").fileno(), TIOCOUTQ, b"\0\0\0\0")
+        return self.transport.get_write_buffer_size() + int.from_bytes(unacknowledged, sys.byteorder)
 
     def write(self, data: bytes) -> None:
         """Writes a part of the answer, at the end of this turn of the event loop."""

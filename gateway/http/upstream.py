@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
@@ -20,11 +20,14 @@ MAX_HEAD_BYTES = 64 * 1024
 body: trailers, chunk extensions."""
 MAX_HEADERS = 200
 DRAIN_S = 1.0
-READ_BYTES = 24 * 1024
-"""The most that one read brings: uvloop's own 256,000 bytes, times a thousand callers that stopped reading,
-were 546 MB."""
-_read = memoryview(bytearray(READ_BYTES))
+LARGE_READ, SMALL_READ = 256 * 1024, 24 * 1024
+"""The most that one read brings, in bytes. What was read must go somewhere, so of an answer whose caller does
+not keep up little is read at a time: a thousand callers that stopped reading were 546 MB, and are 78."""
+MAX_BACKLOG = 64 * 1024
+"""A caller with more than this on its way to it does not keep up."""
+_large = memoryview(bytearray(LARGE_READ))
 """What every connection reads into: llhttp has copied what it needs of it when a read has been seen to."""
+_small = _large[:SMALL_READ]
 
 
 class UpstreamFailed(Exception):
@@ -88,6 +91,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     __slots__ = (
         "_announced",
         "_answer",
+        "_backlog",
         "_complete",
         "_first_byte_s",
         "_heard_bytes",
@@ -96,6 +100,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_pool",
         "_raw_headers",
         "_reusable",
+        "_room",
         "_until_close",
         "adopted",
         "closed",
@@ -136,6 +141,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """When the request was written (`monotonic_s`)."""
         self.used = False
         """True once an answer was read whole: from then on the connection is a reused one."""
+        self._room = _small
+        self._backlog: Callable[[], int] | None = None
         self.upload: Upload | None = None
         """The body that is still being sent; until its end the connection cannot be used again."""
         self.idle = Deadline(pool.wheel, self.close)
@@ -171,7 +178,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.upload.resume()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _read
+        return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.receiver is None:
@@ -183,10 +190,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._heard_bytes += nbytes
         broken = False
         try:
-            self._parser.feed_data(_read[:nbytes])
+            self._parser.feed_data(_large[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             broken = True
         self._hand_over(broken=broken)
+        if nbytes >= SMALL_READ:
+            # There is more than a small read brings; asked only then, so a paced stream pays nothing.
+            is_slow = self._backlog is not None and self._backlog() > MAX_BACKLOG
+            self._room = _small if is_slow else _large
 
     # llhttp
 
@@ -226,6 +237,19 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._answer = None
         self._announced = self._complete = self._until_close = False
         self._pool.outbox.write(self._write, data)
+
+    def hand_on(self, receiver: Receiver, backlog: Callable[[], int]) -> None:
+        """The rest of the answer goes to another receiver, and on to a caller who may be slow.
+
+        `backlog` tells how many bytes are on their way to it.
+        """
+        self.receiver = receiver
+        self._backlog = backlog
+        self._room = _small
+
+    def forget_caller(self) -> None:
+        """What comes from now on goes to none."""
+        self._backlog = None
 
     def send_more(self, data: bytes) -> None:
         """Sends a further part of the request's body."""

@@ -142,7 +142,7 @@ class _Copy(Pausable):
         """Copies until the upstream's body ends, one way or the other."""
         if answer.complete or self.is_whole():
             return
-        self._connection.receiver = self
+        self._connection.hand_on(self, self._caller.backlog)
         self._exchange.relay = self
         if self._caller.paused:
             self.pause()
@@ -161,6 +161,7 @@ class _Copy(Pausable):
         finally:
             # The call holds us and we hold it, a cycle that the collector would find very late.
             del self._exchange.relay
+            self._connection.forget_caller()
             if self._connection.receiver is self:
                 self._connection.close()
 

@@ -166,7 +166,7 @@ class Requests(Loop):
         connection = server()
         transport = given_to(connection)
         for part in parts:
-            deliver(connection, transport, part)
+            connection.data_received(part)
             await turn()
             assert 0 <= server.held_bytes <= size
         while calls.requests and not (transport.half_closed or transport.aborted):
@@ -283,7 +283,7 @@ class Answers(Loop):
         for part in parts:
             if transport.aborted:
                 break
-            connection.data_received(part)
+            deliver(connection, transport, part)
         if pool.take() is not None:
             assert received.told[-1] == "ended"
         connection.connection_lost(ends)
