@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
@@ -33,7 +33,7 @@ from gateway.http.message import Request
 from gateway.http.wheel import Deadline
 
 if TYPE_CHECKING:
-    from gateway.http.server import CallerServer
+    from gateway.http.server import CallerServer, Exchange
 
 MAX_AHEAD_BYTES = 64 * 1024
 """What a caller may send ahead while an answer is due; above it we stop reading."""
@@ -47,17 +47,6 @@ FIRST_S = 1.0
 on its way, and its caller cannot know."""
 WRITE_HIGH_WATER = 4 * 1024
 """Above this much unsent the upstream is paused, so that a slow reader of a stream costs one read more."""
-
-
-class Exchange(Protocol):
-    """What a connection tells the call that it carries."""
-
-    def body_arrived(self) -> None: ...
-    def body_failed(self, kind: Kind) -> None: ...
-    def caller_left(self) -> None: ...
-    def deadline_passed(self) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
 
 
 class CallerConnection(asyncio.Protocol):

@@ -123,7 +123,13 @@ class FormScanner:
         for line in head.split(b"\r\n"):
             name, colon, value = line.partition(b":")
             name = name.lower()
-            if not colon or not re.fullmatch(rb"[a-z0-9-]+", name) or name in known or b"\r" in line:
+            if (
+                not colon
+                or self._boundary[2:] in line
+                or not re.fullmatch(rb"[a-z0-9-]+", name)
+                or name in known
+                or b"\r" in line
+            ):
                 raise BadForm("a part's head is not valid")
             known[name] = value.strip(b" \t")
         found = _DISPOSITION(known.get(b"content-disposition", b""))
@@ -146,9 +152,7 @@ class FormScanner:
 
     def _value(self, fields: list[tuple[str, str]]) -> bool:
         buffer = self._buffer
-        at = buffer.find(self._boundary, self._looked)
-        # What was looked at once is not looked at again: a field may come byte by byte.
-        self._looked = max(0, len(buffer) - len(self._boundary)) if at < 0 else at
+        at = self._next_boundary()
         if at > MAX_FIELD_BYTES or (at < 0 and len(buffer) > MAX_FIELD_BYTES + len(self._boundary)):
             raise BadForm("a field that is no file is larger than 64 KiB")
         if at < 0 or len(buffer) < at + len(self._boundary) + 2:
@@ -160,15 +164,30 @@ class FormScanner:
         return self._after_boundary(at)
 
     def _file(self, fields: list[tuple[str, str]]) -> bool:
-        buffer = self._buffer
-        at = buffer.find(self._boundary)
+        at = self._next_boundary()
         if at >= 0:
             return self._after_boundary(at)
         # The boundary may have begun in the last bytes.
         keep = len(self._boundary) - 1
-        if len(buffer) > keep:
-            del buffer[:-keep]
+        if len(self._buffer) > keep:
+            del self._buffer[:-keep]
+            self._looked = 0
         return False
+
+    def _next_boundary(self) -> int:
+        """Where the next boundary begins, -1 if it is not there yet.
+
+        Its text may stand nowhere else: to lenient readers a line end of one byte is one too.
+        """
+        buffer, mark = self._buffer, self._boundary[2:]
+        at = buffer.find(mark, self._looked)
+        # What was looked at once is not looked at again: a field may come byte by byte.
+        self._looked = max(0, len(buffer) - len(mark)) if at < 0 else at
+        if at < 0:
+            return -1
+        if buffer[at - 2 : at] != b"\r\n":
+            raise BadForm("its boundary stands in the middle of a line")
+        return at - 2
 
     def _epilogue(self, fields: list[tuple[str, str]]) -> bool:
         if self._buffer.strip(b"\r\n"):

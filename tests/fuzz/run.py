@@ -14,14 +14,21 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from tests.fuzz import targets_http, targets_json, targets_line, targets_policy, targets_stream
+from tests.fuzz import (
+    targets_form,
+    targets_http,
+    targets_json,
+    targets_line,
+    targets_policy,
+    targets_stream,
+)
 from tests.fuzz.target import Target, case
 
 Targets = Mapping[str, Callable[[], Target]]
 
 ALL: Targets = {
     each.name: each
-    for module in (targets_stream, targets_json, targets_policy, targets_http, targets_line)
+    for module in (targets_stream, targets_form, targets_json, targets_policy, targets_http, targets_line)
     for each in module.TARGETS
 }
 LONGEST_S = 1.0

@@ -82,6 +82,13 @@ BAD = {
     "head too long": part(b"a", b"x", b"\r\nx: " + b"y" * 9_000) + b"--XyZ--",
     "field that is not UTF-8": part(b"a", b"\xff") + b"--XyZ--",
     "too many parts": part(b"a", b"") * 1_001 + b"--XyZ--",
+    "boundary after a line feed": part(
+        b"file", b'x\n--XyZ\nContent-Disposition: form-data; name="model"\n\nx', b'; filename="a"'
+    )
+    + b"--XyZ--",
+    "boundary after a carriage return": part(b"a", b"x\r--XyZ\r\n") + b"--XyZ--",
+    "boundary in a line": part(b"a", b"x--XyZ--") + b"--XyZ--",
+    "boundary in a head": part(b"a", b"x", b"\r\nx: --XyZ") + b"--XyZ--",
     "more after the end": GOOD + b"more",
 }
 
