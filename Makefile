@@ -22,11 +22,11 @@ run: ## serve on 127.0.0.1:8080 with the example policies (flags: ARGS="--listen
 env: ## make .venv with all that tests and checks need
 	@sh scripts/environment.sh dev
 
-test: env ## all tests that need no system packages, with coverage
-	@sh scripts/test.sh -m "not system and not proof" $(ARGS)
+test: env ## all tests that need no system packages
+	@sh scripts/test.sh quick -m "not system and not proof" $(ARGS)
 
-test-all: env ## all tests
-	@sh scripts/test.sh -m "not proof" $(ARGS)
+test-all: env ## all tests but the proofs, with coverage
+	@sh scripts/test.sh covered -m "not proof" $(ARGS)
 
 proof: env ## what takes longer: storms of kills, reloads and disconnects (needs make deps)
 	@$(BIN)/python -m pytest -m proof --durations=0 $(ARGS)
