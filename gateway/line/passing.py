@@ -6,7 +6,8 @@ is named is its team's. One attempt, at the one provider of the family.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.errors import (
@@ -43,6 +44,7 @@ from gateway.wire.form import boundary_of
 from gateway.wire.json import dumps, read_object, try_object
 from gateway.wire.sse import data_of
 
+_FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9_-]+)"').match
 MAX_PAGES = 10
 """Pages of a list that are read for one that has something of the team's on it."""
 LIST_BYTES = 16 << 20
@@ -171,8 +173,8 @@ async def _answer(exchange: Exchange, guard: _Guard, ready: _Ready) -> None:
         if passing.lists:
             await _write_list(exchange, guard, reply, page)
             return
-        made = made_ids(_first_event(reply.body) if reply.streamed else page or {})
-        if made and not passing.is_content:
+        made = set() if passing.is_content else made_ids(_beginning(reply, page))
+        if made:
             await owned(exchange, guard.passage.target.provider, "record", sorted(made))
         if reply.complete:
             usage = _usage_in(passing, reply.body) if page is None else read_other_usage(page)
@@ -184,9 +186,16 @@ async def _answer(exchange: Exchange, guard: _Guard, ready: _Ready) -> None:
             reply.close()
 
 
-def _first_event(begun: bytes) -> dict[str, Any]:
-    """The object that the first event of a stream tells of (`response.created`)."""
-    event = try_object(data_of(begun.replace(b"\r\n", b"\n").partition(b"\n\n")[0] + b"\n\n")) or {}
+def _beginning(reply: Reply, page: dict[str, Any] | None) -> Mapping[str, Any]:
+    """What an answer tells of the object it makes: a page whole, the first event of a stream
+    (`response.created`), of what is too long to be held its first field."""
+    if page is not None:
+        return page
+    if not reply.streamed:
+        id_ = _FIRST_ID(reply.body) if reply.is_json else None
+        return {} if id_ is None else {"id": id_[1].decode()}
+    first = reply.body.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
+    event = try_object(data_of(first + b"\n\n")) or {}
     inner = event.get("response", event)
     return inner if type(inner) is dict else {}
 

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.pricing.catalogue import Catalogue
 from gateway.simulator.server import Simulator
+from tests.line.passing import open_policy
 from tests.relaying import Relay, start_relay
 from tests.running import policy_for
 from tests.scripted import Scripted
@@ -57,3 +58,9 @@ async def scripted() -> AsyncIterator[StartScripted]:
     yield start_one
     for provider in running:
         await provider.stop()
+
+
+@pytest.fixture
+async def opened(start: StartRelay, simulator: Simulator) -> Relay:
+    """A line with all of `passing.open_policy`."""
+    return await start(open_policy(simulator.url))

@@ -9,7 +9,7 @@ import aiohttp
 
 from gateway.simulator.server import Simulator
 from tests.conftest import StartGateway
-from tests.line.test_passing import FILE, FORM, OTHER_KEY, form, open_policy
+from tests.line.passing import FILE, FORM, OTHER_KEY, form, open_policy
 from tests.running import KEY, Gateway
 
 

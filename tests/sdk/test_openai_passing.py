@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from gateway.simulator.server import Simulator
 from tests.line.conftest import StartRelay
-from tests.line.test_passing import OTHER_KEY, open_policy
+from tests.line.passing import OTHER_KEY, open_policy
 from tests.running import KEY
 
 
