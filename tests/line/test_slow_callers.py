@@ -138,10 +138,10 @@ class Blast:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
         begun = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         events = self.events * chunk(b"data: %b\n\n" % json.dumps(_delta("x" * 900, None)).encode())
-        sent = 0
+        sent, times = 0, self.times
         try:
             writer.write(begun)
-            while not self.times or sent < self.times:
+            while not times or sent < times:
                 writer.write(events)
                 await writer.drain()
                 sent += 1

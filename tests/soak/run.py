@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Soak:
     accepted: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
     account: dict[str, Any] = field(default_factory=dict)
+    _is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> Seen:
         """Load, rest, and what was seen."""
@@ -94,8 +95,7 @@ class Soak:
         try:
             await self._load()
         finally:
-            for task in beside:
-                task.cancel()
+            self._is_over.set()
             ended = await asyncio.gather(*beside, return_exceptions=True)
         for result in ended:
             if isinstance(result, Exception):
@@ -125,8 +125,11 @@ class Soak:
             raise RuntimeError(f"the load ended with {process.returncode}")
 
     async def _every(self, period_s: float, act: Callable[[], Any]) -> None:
+        # An act is not broken off: half a reload would be counted wrong.
         while True:
-            await asyncio.sleep(period_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_over.wait(), period_s)
+                return
             await act()
 
     async def _sample(self) -> None:
