@@ -39,14 +39,14 @@ def origin_of(provider: Provider) -> Origin:
 class Outbound:
     """The pools of one worker, and the heads for one policy. Pools outlive policies."""
 
-    __slots__ = ("_by_provider", "_heads", "_pools", "_wheel", "answer_heads")
+    __slots__ = ("_by_provider", "_heads", "_pools", "_wheel", "target_lines")
 
     def __init__(self, wheel: Wheel) -> None:
         self._wheel = wheel
         self._pools: dict[Origin, Pool] = {}
         self._by_provider: dict[Provider, Pool] = {}
         self._heads: dict[tuple[Target, ProviderKey | None, str], bytes] = {}
-        self.answer_heads: dict[Target, bytes] = {}
+        self.target_lines: dict[Target, bytes] = {}
         """The headers of every answer of a target that never change, for the caller."""
 
     def switch(self, snapshot: Snapshot) -> None:
@@ -54,8 +54,8 @@ class Outbound:
         self._heads = {}
         # A certificate may have been renewed under the same name.
         tls_context.cache_clear()
-        self.answer_heads = {
-            target: answer_head(target, snapshot)
+        self.target_lines = {
+            target: target_lines(target, snapshot)
             for model in (*snapshot.models.values(), *(row.model for row in snapshot.passages.values()))
             for target in model.targets
         }
@@ -101,7 +101,7 @@ class Outbound:
             pool.retire()
 
 
-def answer_head(target: Target, snapshot: Snapshot | None) -> bytes:
+def target_lines(target: Target, snapshot: Snapshot | None) -> bytes:
     """The headers of every answer of a target that never change: its name, and the policy that chose it."""
     hash_ = "" if snapshot is None else snapshot.hash
     return b"x-headgate-target: %b\r\nx-headgate-policy: %b\r\n" % (_visible(target.name), hash_.encode())

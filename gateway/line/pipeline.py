@@ -156,7 +156,7 @@ def write(
     if exchange.attempts and exchange.target is not None:
         head += b"x-headgate-attempts: %d\r\n%b" % (
             exchange.attempts,
-            exchange.line.answer_head(exchange.target, exchange.snapshot),
+            exchange.line.target_lines(exchange.target, exchange.snapshot),
         )
     for name, value in headers:
         head += f"{name}: {value}\r\n".encode("latin-1")

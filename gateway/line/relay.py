@@ -56,7 +56,7 @@ def answer_head(exchange: Exchange, answer: Answer, framing: bytes, line: bytes 
         exchange.request_id,
         exchange.request_id,
         exchange.attempts,
-        exchange.line.answer_head(target, exchange.snapshot),
+        exchange.line.target_lines(target, exchange.snapshot),
         to_caller(answer.headers),
     )
     return head + (b"\r\n" if exchange.request.keep_alive else b"connection: close\r\n\r\n")

@@ -25,7 +25,7 @@ from gateway.http.wheel import Wheel
 from gateway.line.exchange import Exchange
 from gateway.line.health import TargetHealth
 from gateway.line.observe import Kept, refusal_record
-from gateway.line.outbound import Outbound, answer_head
+from gateway.line.outbound import Outbound, target_lines
 from gateway.line.pipeline import begin
 from gateway.link.target_table import TargetTable
 from gateway.link.worker_end import ControlLink
@@ -143,9 +143,9 @@ class Line:
         """True if the provider has a good key that was not refused in this call."""
         return any(key not in refused and self.health.down.get(key.row) != 0 for key in provider.keys)
 
-    def answer_head(self, target: Target, snapshot: Snapshot | None) -> bytes:
+    def target_lines(self, target: Target, snapshot: Snapshot | None) -> bytes:
         """The constant headers of a target's answers; also of a policy that is no longer in force."""
-        return self.outbound.answer_heads.get(target) or answer_head(target, snapshot)
+        return self.outbound.target_lines.get(target) or target_lines(target, snapshot)
 
 
 def _nowhere(line: bytes) -> None:
