@@ -66,7 +66,7 @@ async def left_behind(
 async def relay(start: StartRelay, simulator: Simulator) -> Relay:
     """A line that waits for nothing long."""
     timeouts = "{first_token: 200ms, stall: 200ms, total: 500ms}"
-    models = f"  quick: {{targets: [upstream/a, upstream/b], timeouts: {timeouts}}}"
+    models = f"  quick: {{targets: [upstream/a, upstream/b], timeouts: {timeouts}, retries: {{attempts: 1}}}}"
     return await start(policy_for(simulator.url, models=models))
 
 

@@ -203,7 +203,7 @@ async def test_http_1_0_caller_gets_a_stream_that_ends_with_the_connection(relay
 async def test_slow_reader_stops_the_provider_and_holds_little(
     start: StartRelay, simulate: StartSimulator
 ) -> None:
-    simulator = await simulate(output_tokens=100_000)
+    simulator = await simulate(output_tokens=40_000)
     relay = await start(policy_for(simulator.url))
     reader, writer = await relay.connect()
     writer.transport.pause_reading()  # type: ignore[attr-defined]
