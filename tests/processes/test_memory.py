@@ -1,0 +1,46 @@
+"""A worker gives back what a burst took: memory that it keeps for good looks like a leak."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+
+import aiohttp
+import pytest
+
+from gateway.simulator.server import Simulator
+from tests.conftest import StartGateway
+from tests.relaying import CHAT
+from tests.running import KEY, eventually, policy_for
+from tests.soak.verdict import MIB, look
+
+KEPT = 3 * MIB
+"""The 2 MiB that the allocator keeps at hand, and what the first calls make that stays."""
+BODY = {
+    **CHAT,
+    "messages": [{"role": "user", "content": "x" * 900_000}],
+    "simulate": {"first_token_ms": 500},
+}
+"""As large as can be without memory of its own from the kernel, and held until the answer comes."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have their own rules")
+async def test_worker_gives_back_what_a_burst_of_large_calls_took(
+    serve: StartGateway, simulator: Simulator, http: aiohttp.ClientSession
+) -> None:
+    gateway = await serve(policy_for(simulator.url))
+    (worker,) = gateway.running()["worker_pids"]
+
+    async def call() -> None:
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with http.post(f"{gateway.url}/chat/completions", json=BODY, headers=headers) as answer:
+            assert answer.status == 200
+            await answer.read()
+
+    def more() -> int:
+        return look(worker, 0.0).rss_bytes - before
+
+    await call()
+    before = look(worker, 0.0).rss_bytes
+    await asyncio.gather(*(call() for _ in range(4)))
+    await eventually(lambda: more() <= KEPT, says=lambda: f"{more() / MIB:.1f} MiB more than before")
