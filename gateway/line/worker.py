@@ -92,6 +92,9 @@ class Line:
         self.health.watch(rows, keys)
         self.outbound.switch(snapshot)
         self.kept = {}
+        models = snapshot.models
+        self._budgets = {name: budget for name, budget in self._budgets.items() if name in models}
+        self._turns = {name: turn for name, turn in self._turns.items() if name in models}
         self.snapshot = snapshot
         self.has_policy.set()
 

@@ -86,3 +86,29 @@ async def test_caller_that_leaves_leaves_no_cycle(relay: Relay, bytes_read: int)
 async def test_refused_call_leaves_no_cycle(relay: Relay) -> None:
     assert await left_behind(relay, {**CHAT, "model": "nobody"}) == {}
     assert await left_behind(relay, {"model": 5}) == {}
+
+
+def of_the_line() -> Counter[str]:
+    """Everything there is that a worker makes for its policies and calls, by type."""
+    gc.collect()
+    modules = (*LINE, "gateway.policy.", "gateway.routing.", "gateway.telemetry.meters")
+    return Counter(
+        type(each).__qualname__ for each in gc.get_objects() if str(type(each).__module__).startswith(modules)
+    )
+
+
+async def test_policies_no_longer_in_force_leave_nothing(start: StartRelay, simulator: Simulator) -> None:
+    relay = await start(policy_for(simulator.url))
+
+    async def after_policies(count: int) -> Counter[str]:
+        for number in range(count):
+            models = f"  model-{number}: {{targets: [upstream/a, upstream/b]}}"
+            relay.use(policy_for(simulator.url, models=models))
+            assert (await relay.post({**CHAT, "model": f"model-{number}"})).status == 200
+        relay.use(policy_for(simulator.url))
+        assert (await relay.post()).status == 200
+        await eventually(lambda: not relay.line.exchanges)
+        return of_the_line()
+
+    few = await after_policies(3)
+    assert await after_policies(30) - few == {}
