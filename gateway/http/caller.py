@@ -55,6 +55,7 @@ class CallerConnection(asyncio.Protocol):
     __slots__ = (
         "_ahead",
         "_body",
+        "_body_waits",
         "_broken",
         "_closing",
         "_current",
@@ -86,6 +87,8 @@ class CallerConnection(asyncio.Protocol):
     def __init__(self, server: CallerServer) -> None:
         self._server = server
         self._body = Body()
+        self._body_waits = False
+        """True while it is us who do not read the body."""
         self.on_body = self._body.add
         self._parser: Any = httptools.HttpRequestParser(self)
         self._queue: deque[Request] = deque()
@@ -344,11 +347,13 @@ class CallerConnection(asyncio.Protocol):
 
     def pause_body(self, until_s: float) -> None:
         """Reads nothing more of the body for now; `until_s` is the deadline meanwhile."""
+        self._body_waits = True
         self.transport.pause_reading()
         self.deadline.set(until_s)
 
     def resume_body(self) -> None:
         """Reads on. The caller was not slow, so its time starts anew."""
+        self._body_waits = False
         if self.closed:
             return
         self.transport.resume_reading()
@@ -466,6 +471,7 @@ class CallerConnection(asyncio.Protocol):
         self._server.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self.transport.resume_reading()
         now_s = monotonic_s()
         self._cut_at_s = now_s + self.times.write_stall_s
         self.deadline.set(now_s + self.times.linger_s)
@@ -481,7 +487,7 @@ class CallerConnection(asyncio.Protocol):
             else:
                 self.transport.abort()
         elif self._current is not None:
-            if not self._current.complete:
+            if not (self._current.complete or self._body_waits):
                 self._body_failed(BODY_TIMEOUT)
             elif self.exchange is not None:
                 self.exchange.deadline_passed()

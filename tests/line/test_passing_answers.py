@@ -226,6 +226,46 @@ async def test_answer_that_breaks_off_breaks_off_for_the_caller_too(
     assert (record["outcome"], record["error_type"]) == ("upstream_failed", "provider_disconnected")
 
 
+async def test_provider_that_takes_no_upload_is_its_own_fault(start: StartRelay) -> None:
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, limit=1 << 10)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+    relay = await start(open_policy(url, more=", timeouts: {total: 700ms}"))
+    body = form(("file", '; filename="big"', b"z" * (24 << 20)))
+    answer = await ask(relay, "POST", "/files", body, headers=FORM)
+    silent.close()
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+
+
+async def test_caller_that_sends_all_before_it_reads_hears_why_not(
+    opened: Relay, simulator: Simulator
+) -> None:
+    body = form(("data", '; filename="part"', b"z" * (24 << 20)))
+    reader, writer = await opened.connect()
+    writer.write(
+        f"POST /v1/uploads/upload_theirs/parts HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+        f"content-length: {len(body)}\r\ncontent-type: {FORM['content-type']}\r\n\r\n".encode()
+    )
+    writer.write(body)
+    await asyncio.wait_for(writer.drain(), 10)
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 404 ")
+    writer.close()
+    assert not simulator.requests
+
+
+async def test_connection_that_a_provider_closes_after_its_answer_does_no_harm(
+    start: StartRelay, scripted: StartScripted
+) -> None:
+    body = json.dumps({"id": "resp_abcd", "output": []}).encode()
+    events = b"data: " + json.dumps({"type": "response.created", "response": {"id": "resp_abcd"}}).encode()
+    for sent in (
+        reply_of(body, 200, "connection: close"),
+        reply_of(events + b"\n\n", 200, "connection: close", kind="text/event-stream"),
+    ):
+        relay = await start(open_policy((await scripted(sent, CLOSE)).url))
+        for _ in range(2):
+            assert (await ask(relay, "POST", "/responses", {"model": "gpt-4o", "input": "x"})).status == 200
+
+
 async def test_silent_provider_ends_at_the_deadline(start: StartRelay, scripted: StartScripted) -> None:
     provider = await scripted(STALL)
     relay = await start(open_policy(provider.url, more=", timeouts: {total: 300ms}"))
