@@ -21,8 +21,8 @@ Sources = dict[str, str]
 FLOORS = (
     ("clock", "errors", "money", "usage"),
     ("wire", "pricing"),
-    ("policy", "routing"),
-    ("http", "telemetry", "link"),
+    ("policy", "routing", "quota"),
+    ("http", "telemetry", "link", "stores"),
     ("line",),
     ("control", "simulator", "cli"),
 )
@@ -59,6 +59,9 @@ LAZY = {("control/process.py", "gateway.simulator")}
 
 NEVER_IN_A_WORKER = (
     "aiohttp",
+    "redis",
+    "sqlite3",
+    "tiktoken",
     "genai_prices",
     "prometheus_client",
     "pydantic",

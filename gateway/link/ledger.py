@@ -1,0 +1,60 @@
+"""The ledger link, worker ↔ keeper: what is said about money and limits, as messages.
+
+Length-prefixed JSON in the frames of `link.frames`. A worker's exchange is resent after a reconnect, with
+its number, until it is answered; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import orjson
+
+from gateway.quota.contract import Exchange, Refusal, Reply, Terms, Want
+
+OWNER = 32
+"""worker → keeper {"owner", "epoch", "journal": path, "got": {bucket: given in all}}: the first message."""
+EXCHANGE, ANSWER = 33, 34
+"""EXCHANGE worker → keeper: an `Exchange`; ANSWER keeper → worker: its `Reply`, or one for wants that were
+parked (`seq` 0)."""
+RECALL = 35
+"""keeper → worker [bucket, …]: shut them, return what is idle, say so by an exchange at once."""
+WET = 36
+"""keeper → worker [bucket, …]: refusals by memory end; there may be something again."""
+STORE = 37
+"""keeper → worker {"up": bool}: whether the store answers. Sent after OWNER and at every change."""
+QUERY, RESULT = 38, 39
+"""control → keeper {"n", "what", …}; keeper → control {"n", …} or {"n", "error"}."""
+
+
+def encode(message: Exchange | Reply) -> bytes:
+    """An exchange or a reply as JSON; empty fields are left out."""
+    said = {
+        field.name: value
+        for field in fields(message)
+        if (value := getattr(message, field.name)) or value == 0
+    }
+    return orjson.dumps(said, default=tuple, option=orjson.OPT_NON_STR_KEYS)
+
+
+def exchange_of(payload: bytes) -> Exchange:
+    """An exchange that was encoded."""
+    said: dict[str, Any] = orjson.loads(payload)
+    if "terms" in said:
+        said["terms"] = {bucket: Terms(*terms) for bucket, terms in said["terms"].items()}
+    if "wants" in said:
+        said["wants"] = [Want(*want) for want in said["wants"]]
+    return Exchange(**said)
+
+
+def reply_of(payload: bytes) -> Reply:
+    """A reply that was encoded."""
+    said: dict[str, Any] = orjson.loads(payload)
+    if "refused" in said:
+        said["refused"] = [Refusal(*refusal) for refusal in said["refused"]]
+    if "parked" in said:
+        said["parked"] = {int(want): buckets for want, buckets in said["parked"].items()}
+    if "edited" in said:
+        said["edited"] = {bucket: Terms(*terms) for bucket, terms in said["edited"].items()}
+    return Reply(**said)

@@ -1,0 +1,1 @@
+"""Limits, budgets, windows, purses: pure, time is an argument."""

@@ -1,0 +1,190 @@
+"""What workers, the keeper and the stores say to one another about buckets.
+
+A *bucket* is one rule for one subject, and for money in one window: `RULE|SUBJECT|WINDOW`. Its quantity
+is whole: requests, tokens, calls, or nano-dollars. An *owner* (a worker of a host) is given amounts by the
+store; what it was given and has neither used nor returned is `out`, and `free = total - out`. All that an
+owner reports is cumulative over its epoch, so a message that comes twice changes nothing.
+
+An *account* is what use is reported to: the bucket, or for a rolling window `BUCKET#SLICE`, the sixtieth of
+the window in which the use was held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+MONEY, ROLLING, RATE, SLOTS = "money", "rolling", "rate", "slots"
+"""Kinds of buckets: money of a calendar window; of a rolling one; what refills (requests, tokens); calls at
+once."""
+
+SLICES = 60
+"""Parts of a rolling window: what was spent leaves the window with its part, at most one part late."""
+
+
+class Terms(NamedTuple):
+    """What a rule says of each of its buckets."""
+
+    kind: str
+    limit: int
+    """Money: nano-dollars per window. Rates: units per `window_ms`. Slots: calls at once."""
+    burst: int = 0
+    """Rates: the most there may be at a moment. Others: as `limit`."""
+    window_ms: int = 0
+    """Rates: what `limit` is per. Rolling: the window. Others: 0."""
+    shadow: bool = False
+    """Granted whatever is left; a refusal is only told (`Reply.over`)."""
+    stamp: int = 0
+    """Milliseconds since the epoch at which the policy was accepted: the newest terms of a rule hold."""
+
+    @property
+    def most(self) -> int:
+        """The total of a full bucket."""
+        return self.burst if self.kind == RATE else self.limit
+
+
+class Want(NamedTuple):
+    """One call's need of several buckets: all or nothing."""
+
+    id: int
+    """Unique within the owner's epoch."""
+    who: str
+    """The caller's key: for whom a ticket is kept."""
+    needs: Mapping[str, int]
+    deposit: Mapping[str, int]
+    """What the owner had of them and has just returned (it is in `Exchange.returned`): given back with a
+    refusal where nobody else waits for it."""
+
+
+class Refusal(NamedTuple):
+    """Why a want was refused: the bucket with the longest wait."""
+
+    id: int
+    bucket: str
+    wait_ms: int
+    """Rates: until the ticket's time. -1: nobody can say (slots, money). 0 is never given."""
+    dry_ms: int
+    """How long the owner may refuse as large a need by itself."""
+    is_held: bool
+    """Money: what is missing is held by calls under way, so it may come free."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What an owner tells and asks. `seq` counts up from 1 in an epoch; the same again gets the same
+    reply."""
+
+    owner: str
+    epoch: int
+    seq: int
+    terms: Mapping[str, Terms] = field(default_factory=dict)
+    """Of buckets that this epoch names for the first time."""
+    used: Mapping[str, int] = field(default_factory=dict)
+    """Account → used in this epoch, in all. May exceed what was given (an overshoot)."""
+    returned: Mapping[str, int] = field(default_factory=dict)
+    """Bucket → returned in this epoch, in all."""
+    rows: Sequence[Sequence[Any]] = ()
+    """Usage rows (`quota.row.ROW`), new ones only; kept in the same transaction as `used`."""
+    wants: Sequence[Want] = ()
+    wishes: Mapping[str, int] = field(default_factory=dict)
+    """Bucket → the slice that the owner would like to have."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Bucket → held by open calls of the owner now: tells money held from money idle in purses."""
+    final: bool = False
+    """True when wants are decided for the last time: nothing is parked any more."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the store answers."""
+
+    seq: int
+    granted: list[int] = field(default_factory=list)
+    """Wants that were granted: their needs are the owner's."""
+    refused: list[Refusal] = field(default_factory=list)
+    parked: dict[int, list[str]] = field(default_factory=dict)
+    """Wants that wait for a recall → the buckets that are short."""
+    recalls: dict[str, list[str]] = field(default_factory=dict)
+    """Bucket → the owners that hold something idle of it. They are to be asked for it (`Recall`)."""
+    back: dict[str, int] = field(default_factory=dict)
+    """Deposits of refused wants that the owner may keep."""
+    slices: dict[str, int] = field(default_factory=dict)
+    """Bucket → given beyond need. One with a slice (0 too) is open for the owner, one in `shut` not."""
+    shut: list[str] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)
+    """Shadow buckets that have less than nothing left."""
+    edited: dict[str, Terms] = field(default_factory=dict)
+    """Buckets named in `terms` whose rule has newer terms than the owner knew."""
+    owners: int = 1
+    """Owners that asked in the last 2 s."""
+
+
+class Balance(NamedTuple):
+    """One bucket as operators see it."""
+
+    bucket: str
+    terms: Terms
+    spent: int
+    """Money: posted in this window. Others: 0."""
+    held: int
+    """By open calls, as last told by the owners."""
+    idle: int
+    """Given to owners and not held: purses, and use not told yet."""
+    free: int
+
+
+class Store(Protocol):
+    """Owns the buckets. Times are the store's own. Every operation is atomic, and idempotent by its ids.
+
+    Raises `StoreDown` when it cannot be asked within its deadline; the caller may ask again with the same
+    ids.
+    """
+
+    async def hello(self, owner: str, epoch: int, got: Mapping[str, int]) -> None:
+        """An owner (again) connects. `got`: bucket → amount given to it in this epoch, in all, as it knows:
+        what was given and did not arrive goes back."""
+        ...
+
+    async def exchange(self, exchange: Exchange) -> Reply:
+        """Books what was used and returned, then decides wants in order, then wishes; renews the owner's
+        lease. Use under a dead epoch (`bury`, `expire`) is booked as a correction."""
+        ...
+
+    async def bury(
+        self,
+        owner: str,
+        epoch: int,
+        used: Mapping[str, int],
+        holds: Mapping[str, int],
+        rows: Sequence[Any] = (),
+    ) -> dict[str, int]:
+        """An owner is dead and its journal was read: `used` as in `Exchange`, `holds` (account → amount) are
+        posted in full, all else it was given goes back. Also for one whose lease had run out before: its loss
+        is corrected. Returns what was posted by account beyond what was reported before."""
+        ...
+
+    async def expire(self) -> list[str]:
+        """Settles owners whose lease (30 s) ran out: money is spent, rates are dropped, slots are free. Their
+        names. `bury` or a later exchange corrects it."""
+        ...
+
+    async def set_terms(self, terms: Mapping[str, Terms]) -> list[str]:
+        """New terms by rule (not bucket): totals move by the difference; the buckets that were lowered or
+        raised. Older stamps than those in force change nothing."""
+        ...
+
+    async def balances(self, rule: str = "") -> list[Balance]:
+        """All live buckets of a rule, or of all."""
+        ...
+
+    async def adjust(self, bucket: str, amount: int, audit: Mapping[str, Any]) -> Balance:
+        """Tops up a bucket by `amount` of its unit (negative: takes away), with an audit row. `KeyError`:
+        there is no such bucket."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class StoreDown(Exception):
+    """The store did not answer in time, or cannot be reached."""

@@ -1,0 +1,1 @@
+"""The stores of buckets: SQLite on one host, Redis for many. Both keep `quota.contract.Store`."""
