@@ -89,6 +89,13 @@ class Target:
     match: Match | None
     price: Price | None
     row: int
+    context: int | None = None
+    """Tokens of its context window, as the policy says; None if it does not."""
+    max_output: int | None = None
+    """The most tokens of one answer."""
+    reasoning: bool | None = None
+    fees: Fees | None = None
+    """What a call costs besides its tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +149,8 @@ class Key:
     families: frozenset[str] = frozenset()
     """What of OpenAI's API may be passed through."""
     names: tuple[re.Pattern[str], ...] = ()
+    rules: tuple[Rule, ...] = ()
+    """The limits and budgets that can ever count its calls, in the order of `Snapshot.rules`."""
 
     def may_name(self, model: str) -> bool:
         """True if a call that is passed through may name this model: all patterns must hold."""
@@ -158,6 +167,10 @@ class Snapshot:
     providers: tuple[Provider, ...]
     passages: Mapping[str, Passage] = field(default_factory=dict)
     """By family."""
+    rules: tuple[Rule, ...] = ()
+    """Limits and budgets, by `Rule.index`."""
+    stamp: int = 0
+    """Milliseconds since the epoch at which the policy was accepted."""
 
     def key_of(self, token: bytes) -> Key | None:
         """The caller whose key this is. One hash and one lookup (0.3 µs), whatever the number of keys."""
@@ -171,9 +184,13 @@ class Snapshot:
         routes = tuple(
             Route(row["name"], Match.from_table(row["match"]), models[row["use"]]) for row in tables["routes"]
         )
-        teams = [row["name"] for row in tables["teams"]]
+        # Tables from before there were limits have none.
+        rules = tuple(
+            Rule.from_table(row, index, models) for index, row in enumerate(tables.get("rules") or ())
+        )
+        teams = [(name := row["name"], _rules_of_team(rules, name)) for row in tables["teams"]]
         keys = {
-            bytes.fromhex(row["sha256"]): _key(row, teams[row["team"]], models, routes)
+            bytes.fromhex(row["sha256"]): _key(row, *teams[row["team"]], models, routes)
             for row in tables["keys"]
         }
         return cls(
@@ -182,6 +199,8 @@ class Snapshot:
             models={model.name: model for model in models},
             providers=providers,
             passages={row["family"]: _passage(row, providers) for row in tables["pass_through"]},
+            rules=rules,
+            stamp=tables.get("stamp", 0),
         )
 
 
@@ -201,6 +220,10 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
             match=None if target["match"] is None else Match.from_table(target["match"]),
             price=None if target["price"] is None else Price.from_table(target["price"]),
             row=target["row"],
+            context=target.get("context"),
+            max_output=target.get("max_output"),
+            reasoning=target.get("reasoning"),
+            fees=None if target.get("fees") is None else Fees(*target["fees"]),
         )
         for target in row["targets"]
     )
@@ -219,7 +242,17 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
     )
 
 
-def _key(row: Mapping[str, Any], team: str, models: list[Model], routes: tuple[Route, ...]) -> Key:
+def _rules_of_team(rules: tuple[Rule, ...], team: str) -> tuple[Rule, ...]:
+    return tuple(rule for rule in rules if rule.match is None or rule.match.may_hold_for(team=team))
+
+
+def _key(
+    row: Mapping[str, Any],
+    team: str,
+    rules: tuple[Rule, ...],
+    models: list[Model],
+    routes: tuple[Route, ...],
+) -> Key:
     return Key(
         name=row["name"],
         team=team,

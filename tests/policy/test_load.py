@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gateway.policy.compile import Compiled
 from gateway.policy.load import from_document, load_folder, load_text, secret_reader
+from gateway.policy.parts import SecretRef
 from gateway.policy.problem import PolicyError, SecretError
-from gateway.policy.spec import SecretRef
 
 
 def problems_of(call: Callable[[], object]) -> list[str]:
