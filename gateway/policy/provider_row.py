@@ -306,7 +306,7 @@ def url_mistake(text: str, *, credentials: bool = False, query: bool = False) ->
         return "must be a URL that begins with http:// or https://"
     if (url.username is not None or url.password is not None) and not credentials:
         return "must not hold a user or password; use api_key (or for a proxy {env: NAME})"
-    if (url.query or text.endswith("?")) and not query or url.fragment or text.endswith("#"):
+    if ((url.query or text.endswith("?")) and not query) or url.fragment or text.endswith("#"):
         return "must not have a query or a fragment (?… or #…)"
     if port == 0:
         return "has a port that is not between 1 and 65535"

@@ -77,7 +77,7 @@ class QuotaCompiler:
         return found + list(self._target_limits())
 
     def store(self) -> dict[str, Any]:
-        """Where buckets are kept: {"redis": URL or None, "accept_lossy": bool}. The URL may hold a password."""
+        """Where buckets are kept: {"redis": URL (it may hold a password) or None, "accept_lossy": bool}."""
         spec, path = self._spec.store, ("store", "redis")
         url = self._text(path, spec.redis)
         if url is not None and url != NOT_READ:
@@ -300,8 +300,8 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 def default_burst(rate: str, amount: int, window_ms: int) -> int:
-    """What may come at once if a policy does not say: a tenth of the limit; of tokens, what a minute brings if
-    that is more, since one call needs thousands of them at a moment."""
+    """What may come at once if a policy does not say: a tenth of the limit; of tokens, what a minute brings
+    if that is more, since one call needs thousands of them at a moment."""
     tenth = max(1, amount // 10)
     return tenth if rate == "requests" else max(tenth, amount * MINUTE_MS // window_ms)
 

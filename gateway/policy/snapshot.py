@@ -14,7 +14,9 @@ from functools import cache
 from typing import Any
 
 from gateway.policy.match import Match
+from gateway.pricing.fees import Fees
 from gateway.pricing.price import Price
+from gateway.quota.rule import Rule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,9 +190,10 @@ class Snapshot:
         rules = tuple(
             Rule.from_table(row, index, models) for index, row in enumerate(tables.get("rules") or ())
         )
-        teams = [(name := row["name"], _rules_of_team(rules, name)) for row in tables["teams"]]
+        teams = [row["name"] for row in tables["teams"]]
+        rules_of = [_rules_of_team(rules, team) for team in teams]
         keys = {
-            bytes.fromhex(row["sha256"]): _key(row, *teams[row["team"]], models, routes)
+            bytes.fromhex(row["sha256"]): _key(row, teams[row["team"]], models, routes, rules_of[row["team"]])
             for row in tables["keys"]
         }
         return cls(
@@ -242,16 +245,12 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
     )
 
 
-def _rules_of_team(rules: tuple[Rule, ...], team: str) -> tuple[Rule, ...]:
-    return tuple(rule for rule in rules if rule.match is None or rule.match.may_hold_for(team=team))
-
-
 def _key(
     row: Mapping[str, Any],
     team: str,
-    rules: tuple[Rule, ...],
     models: list[Model],
     routes: tuple[Route, ...],
+    rules: tuple[Rule, ...],
 ) -> Key:
     return Key(
         name=row["name"],
@@ -261,7 +260,20 @@ def _key(
         routes=tuple(route for route in routes if route.match.may_hold_for(team=team, key=row["name"])),
         families=frozenset(row["pass_through"]),
         names=tuple(_any_of(tuple(patterns)) for patterns in row["names"]) if row["pass_through"] else (),
+        rules=_rules_of_key(rules, team, row["name"]),
     )
+
+
+def _rules_of_team(rules: tuple[Rule, ...], team: str) -> tuple[Rule, ...]:
+    return tuple(
+        rule for rule in rules if rule.match is None or rule.match.team is None or team in rule.match.team
+    )
+
+
+def _rules_of_key(rules: tuple[Rule, ...], team: str, key: str) -> tuple[Rule, ...]:
+    # Most keys of a team have the same: one tuple for all of them.
+    own = tuple(rule for rule in rules if rule.may_hold_for(team=team, key=key))
+    return rules if len(own) == len(rules) else own
 
 
 @cache

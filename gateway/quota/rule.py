@@ -21,7 +21,7 @@ class Rule:
     """A limit's measure, or a budget. Several rules can come of one entry of a policy file."""
 
     name: str
-    """Begins the names of its buckets: `search-rate.tokens`, `search-month`, `target.openai/gpt-4o.requests`."""
+    """Begins its buckets' names: `search-rate.tokens`, `search-month`, `target.openai/gpt-4o.tokens`."""
     policy_name: str
     """The name in the policy file; of a target's own limits `provider/model`."""
     index: int

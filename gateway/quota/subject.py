@@ -82,6 +82,4 @@ def plain(text: str, max_bytes: int = MAX_BYTES) -> str:
 def _tags(rule: Rule, facts: Caller) -> Sequence[str]:
     """Each tag of a call once, that the rule looks at."""
     wanted = None if rule.match is None else rule.match.tag
-    return list(
-        dict.fromkeys(tag for tag in facts.tags if tag and (wanted is None or tag in wanted))
-    )
+    return list(dict.fromkeys(tag for tag in facts.tags if tag and (wanted is None or tag in wanted)))

@@ -19,8 +19,8 @@ _DAY = timedelta(days=1)
 
 
 class Window(NamedTuple):
-    """[starts_ms, ends_ms) in milliseconds since the epoch. `name` is its local start: `2026-11-01`, of an hour
-    with the offset: `2026-11-25T13+01:00`, since an hour may come twice."""
+    """[starts_ms, ends_ms) in milliseconds since the epoch. `name` is its local start: `2026-11-01`, of an
+    hour with the offset, since an hour may come twice: `2026-11-25T13+01:00`."""
 
     name: str
     starts_ms: int
@@ -107,7 +107,8 @@ def _local(moment_s: int, zone: ZoneInfo) -> datetime:
 
 def _offset(moment_s: int, zone: ZoneInfo) -> int:
     """Seconds that clocks are ahead of UTC."""
-    return int((_local(moment_s, zone) - _local(moment_s, UTC)).total_seconds())
+    shown = _local(moment_s, zone).replace(tzinfo=UTC)
+    return int(shown.timestamp()) - moment_s
 
 
 def _first(before_s: int, after_s: int, holds: Callable[[int], bool]) -> int:
