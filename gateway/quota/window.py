@@ -32,11 +32,9 @@ def window(every: str, timezone: str, now_ms: int) -> Window:
     zone, now_s = _zone(timezone), now_ms // 1000
     if every == "hour":
         return _hour(zone, now_s)
-    start_of = _START_OF[every]
-    first = start_of(datetime.fromtimestamp(now_s, zone).date())
-    # A date may come back after the next one has begun (a clock put back over midnight), hence the steps.
-    while (starts_s := _first_moment(first, zone)) > now_s:
-        first = start_of(first - _DAY)
+    first = _START_OF[every](datetime.fromtimestamp(now_s, zone).date())
+    starts_s = _first_moment(first, zone)
+    # A date may come back after the next one has begun: a clock put back over midnight.
     while (ends_s := _first_moment(after := _next(first, every), zone)) <= now_s:
         first, starts_s = after, ends_s
     return Window(first.isoformat(), starts_s * 1000, ends_s * 1000)
