@@ -37,7 +37,8 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A policy that can be used. `tables` holds secrets: it goes to the workers and nowhere else."""
+    """A policy that can be used. `tables` holds secrets: it goes to the workers and nowhere else, and the
+    store and alerts in it not even there."""
 
     tables: dict[str, Any]
     warnings: list[Problem]
@@ -47,6 +48,11 @@ class Compiled:
     """SHA-256 (hexadecimal) of the keys of the admin API."""
     prices_change_at: datetime | None
     """From then on a published price is another one: compile again."""
+
+    @property
+    def of_workers(self) -> dict[str, Any]:
+        """The tables without what no worker needs: the password of the store, the secret of alerts."""
+        return {name: table for name, table in self.tables.items() if name not in ("store", "alerts")}
 
     def __repr__(self) -> str:
         return f"Compiled(hash={self.tables['hash']!r}, warnings={len(self.warnings)})"
