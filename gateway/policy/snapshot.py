@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -193,7 +194,9 @@ class Snapshot:
         teams = [row["name"] for row in tables["teams"]]
         rules_of = [_rules_of_team(rules, team) for team in teams]
         keys = {
-            bytes.fromhex(row["sha256"]): _key(row, teams[row["team"]], models, routes, rules_of[row["team"]])
+            bytes.fromhex(row["sha256"]): _key(
+                row, teams[row["team"]], models, routes, _rules_of_key(rules_of[row["team"]], row["name"])
+            )
             for row in tables["keys"]
         }
         return cls(
@@ -260,20 +263,29 @@ def _key(
         routes=tuple(route for route in routes if route.match.may_hold_for(team=team, key=row["name"])),
         families=frozenset(row["pass_through"]),
         names=tuple(_any_of(tuple(patterns)) for patterns in row["names"]) if row["pass_through"] else (),
-        rules=_rules_of_key(rules, team, row["name"]),
+        rules=rules,
     )
 
 
-def _rules_of_team(rules: tuple[Rule, ...], team: str) -> tuple[Rule, ...]:
-    return tuple(
-        rule for rule in rules if rule.match is None or rule.match.team is None or team in rule.match.team
-    )
+def _rules_of_team(rules: tuple[Rule, ...], team: str) -> tuple[tuple[Rule, ...], dict[str, list[Rule]]]:
+    """The rules for every key of a team, and those for some keys by the keys' names."""
+    shared, by_key = [], defaultdict(list)
+    for rule in rules:
+        if rule.match is not None and rule.match.team is not None and team not in rule.match.team:
+            continue
+        if rule.match is None or rule.match.key is None:
+            shared.append(rule)
+        else:
+            for key in rule.match.key:
+                by_key[key].append(rule)
+    return tuple(shared), by_key
 
 
-def _rules_of_key(rules: tuple[Rule, ...], team: str, key: str) -> tuple[Rule, ...]:
+def _rules_of_key(of_team: tuple[tuple[Rule, ...], dict[str, list[Rule]]], key: str) -> tuple[Rule, ...]:
     # Most keys of a team have the same: one tuple for all of them.
-    own = tuple(rule for rule in rules if rule.may_hold_for(team=team, key=key))
-    return rules if len(own) == len(rules) else own
+    shared, by_key = of_team
+    own = by_key.get(key)
+    return shared if own is None else tuple(sorted((*shared, *own), key=lambda rule: rule.index))
 
 
 @cache

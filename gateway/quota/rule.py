@@ -96,7 +96,3 @@ class Rule:
         """What its buckets begin with. `stamp`: milliseconds at which the policy was accepted."""
         window_ms = self.window_ms if self.kind in (RATE, ROLLING) else 0
         return Terms(self.kind, self.limit, self.burst, window_ms, self.is_shadow, stamp)
-
-    def may_hold_for(self, *, team: str, key: str) -> bool:
-        """False if no call of this key can ever be counted by it."""
-        return self.match is None or self.match.may_hold_for(team=team, key=key)
