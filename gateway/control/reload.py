@@ -171,7 +171,7 @@ class Reloader:
         if self.compiled is None or compiled.warnings != self.compiled.warnings:
             for warning in compiled.warnings:
                 say(f"warning: {warning}")
-        await self._switch(compiled.tables)
+        await self._switch(compiled.of_workers)
         self._policy, self.compiled, self._tls = policy, compiled, tls
         self.since_s = monotonic_s()
         return True

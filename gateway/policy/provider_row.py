@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from gateway.policy.merge import Policy
-from gateway.policy.problem import Problem, SecretError, did_you_mean
+from gateway.policy.parts import SecretRef
+from gateway.policy.problem import NOT_READ, Problem, SecretError, did_you_mean
 from gateway.policy.providers import BY_DIALECT, PRESETS, Preset
-from gateway.policy.spec import ProviderSpec, SecretRef
+from gateway.policy.spec import ProviderSpec
 
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\.?|[0-9a-f:.]+")
@@ -183,7 +184,7 @@ class ProviderCompiler:
             what = "resource or base_url" if dialect == "azure" else "base_url"
             self._say(path, f"{what} is missing: where is its API?")
             return None
-        message = _url_mistake(text)
+        message = url_mistake(text)
         if message:
             self._say(field, message)
             return None
@@ -256,9 +257,9 @@ class ProviderCompiler:
         place = (*path, "proxy")
         is_ref = isinstance(spec.proxy, SecretRef)
         text = self._secret(place, spec.proxy) if isinstance(spec.proxy, SecretRef) else spec.proxy
-        if text is None:
+        if text is None or text == NOT_READ:
             return None
-        message = _url_mistake(text, credentials=is_ref)
+        message = url_mistake(text, credentials=is_ref)
         if not message and (urlsplit(text).scheme != "http" or urlsplit(text).path not in ("", "/")):
             message = "must be http://host:port"
         if message:
@@ -291,8 +292,9 @@ def _secrets(
     return sorted({text for text in found if len(text) >= MIN_SECRET}, key=len, reverse=True)
 
 
-def _url_mistake(text: str, *, credentials: bool = False) -> str:
-    """What is wrong with an http(s) URL, "" if nothing. Never repeats any of it."""
+def url_mistake(text: str, *, credentials: bool = False, query: bool = False) -> str:
+    """What is wrong with an http(s) URL, "" if nothing. Never repeats any of it. `credentials`, `query`:
+    whether it may have them."""
     if not re.fullmatch(r"[\x21-\x7e]+", text.encode("ascii", "replace").decode()) or "\\" in text:
         return "must be a URL without spaces"
     try:
@@ -304,7 +306,7 @@ def _url_mistake(text: str, *, credentials: bool = False) -> str:
         return "must be a URL that begins with http:// or https://"
     if (url.username is not None or url.password is not None) and not credentials:
         return "must not hold a user or password; use api_key (or for a proxy {env: NAME})"
-    if url.query or url.fragment or text.endswith(("?", "#")):
+    if ((url.query or text.endswith("?")) and not query) or url.fragment or text.endswith("#"):
         return "must not have a query or a fragment (?… or #…)"
     if port == 0:
         return "has a port that is not between 1 and 65535"
