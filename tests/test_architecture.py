@@ -43,6 +43,7 @@ DOORS = {
         "policy/merge.py",
     ),
     "pydantic_core": ("policy/merge.py",),
+    "tiktoken": ("control/vocabulary.py",),
     "typer": ("cli/",),
     "uvloop": ("line/worker.py",),
     "watchfiles": ("control/reload.py",),

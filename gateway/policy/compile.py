@@ -28,6 +28,9 @@ from gateway.policy.spec import (
     Timeouts,
 )
 from gateway.pricing.catalogue import Catalogue, PriceTable, pico_per_token
+from gateway.pricing.price import FEES, STANDARD
+from gateway.quota.cap import is_reasoning
+from gateway.quota.ratio import START
 
 MAX_TARGET_NAME_BYTES = 192
 """What the shared target table has room for."""
@@ -66,14 +69,21 @@ def compile_policy(
     catalogue: Catalogue,
     at: datetime,
     simulated_url: str | None = None,
+    ratio_of: Callable[[str], float] = lambda _: START,
 ) -> Compiled:
     """The tables of a policy as it is at a moment (with a time zone).
 
     `row_of` gives a name ("provider/model", "provider#1") its row in the target table; `simulated_url` is
-    where providers of dialect simulated are found that do not say it themselves. Raises `PolicyError` with
-    all that does not fit.
+    where providers of dialect simulated are found that do not say it themselves; `ratio_of` gives the bytes
+    per token of a model, and is asked only if a rule estimates tokens. Raises `PolicyError` with all that
+    does not fit.
     """
-    return _Compiler(policy, secret_of, row_of, catalogue, at, simulated_url).compile()
+    compiled = _Compiler(policy, secret_of, row_of, catalogue, at, simulated_url).compile()
+    if any(_estimates(rule) for rule in compiled.tables["rules"]):
+        for model in compiled.tables["models"]:
+            for target in model["targets"]:
+                target["bytes_per_token"] = ratio_of(target["model"])
+    return compiled
 
 
 class _Compiler:
@@ -217,10 +227,9 @@ class _Compiler:
             "match": match,
             "price": self._published_price(spec) if own is None else _price_table(own),
             "row": self._row_of(name),
-            "context": spec.context,
+            "context": spec.context or self._published_context(spec),
             "max_output": spec.max_output,
-            "reasoning": spec.reasoning,
-            "fees": None if own is None else _fees(own),
+            "reasoning": is_reasoning(spec.model) if spec.reasoning is None else spec.reasoning,
         }
 
     def _own_price(self, target: str) -> PriceSpec | None:
@@ -240,6 +249,10 @@ class _Compiler:
         if price is not None and (change := self._catalogue.next_change(*where)) is not None:
             self._changes.append(change)
         return price
+
+    def _published_context(self, spec: TargetSpec) -> int | None:
+        row = self._rows[spec.provider]
+        return self._catalogue.context_window(row.price_id, row.price_url, spec.model)
 
     def _check_prices(self) -> None:
         for pattern in self._spec.prices:
@@ -410,13 +423,23 @@ def _price_table(spec: PriceSpec) -> PriceTable:
         "reasoning": spec.output if spec.reasoning is None else spec.reasoning,
         "audio_output": spec.output if spec.audio_output is None else spec.audio_output,
     }
-    return {"standard": [(0, {kind: pico_per_token(amount) for kind, amount in dollars.items()})]}
+    table: PriceTable = {STANDARD: [(0, {kind: pico_per_token(amount) for kind, amount in dollars.items()})]}
+    if fees := _fees(spec):
+        table[FEES] = fees
+    return table
 
 
-def _fees(spec: PriceSpec) -> list[int] | None:
-    """Nano-dollars per call and per search, rounded up; None if there are none."""
-    fees = [math.ceil(usd * NANO_PER_USD) for usd in (spec.per_call, spec.per_search)]
-    return fees if any(fees) else None
+def _estimates(rule: Mapping[str, Any]) -> bool:
+    return not rule["strict"] and rule["measure"] in ("usd", "tokens", "input_tokens")
+
+
+def _fees(spec: PriceSpec) -> dict[str, int]:
+    """Nano-dollars per call and per search, rounded up; those that are charged."""
+    return {
+        name: math.ceil(usd * NANO_PER_USD)
+        for name, usd in (("call", spec.per_call), ("search", spec.per_search))
+        if usd
+    }
 
 
 def _is_glob(pattern: str) -> bool:

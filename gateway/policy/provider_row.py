@@ -123,6 +123,7 @@ class ProviderCompiler:
             "api_version": spec.api_version,
             "auth": auth,
             "stream_options": preset.stream_options if spec.stream_options is None else spec.stream_options,
+            "cap_field": _cap_field(preset, spec),
             "keys": [
                 {"name": key, "secret": secret, "row": row_of(key)}
                 for key, secret in ((f"{name}#{number}", secret) for number, secret in secrets)
@@ -272,6 +273,12 @@ class ProviderCompiler:
         except SecretError as exc:
             self._say(place, str(exc))
             return None
+
+
+def _cap_field(preset: Preset, spec: ProviderSpec) -> str:
+    """Azure's dated API knows `max_completion_tokens` from 2024-09-01-preview on (with o1)."""
+    dated = spec.api_version
+    return "max_tokens" if dated is not None and dated < "2024-09-01" else preset.cap_field
 
 
 def _secrets(

@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any
 
 from gateway.policy.match import Match
-from gateway.pricing.fees import Fees
 from gateway.pricing.price import Price
+from gateway.quota.ratio import START
 from gateway.quota.rule import Rule
 
 
@@ -43,6 +43,8 @@ class Provider:
     auth: str
     stream_options: bool
     """False for providers that send usage unasked and refuse `stream_options` (Mistral)."""
+    cap_field: str
+    """The field of a chat call that caps its output and that the provider heeds for sure."""
     keys: tuple[ProviderKey, ...]
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     ca_file: str | None
@@ -93,12 +95,12 @@ class Target:
     price: Price | None
     row: int
     context: int | None = None
-    """Tokens of its context window, as the policy says; None if it does not."""
+    """Tokens of its context window, as the policy says or as published; None if nobody does."""
     max_output: int | None = None
-    """The most tokens of one answer."""
-    reasoning: bool | None = None
-    fees: Fees | None = None
-    """What a call costs besides its tokens."""
+    """The most tokens of one answer, if the policy says so."""
+    reasoning: bool = False
+    bytes_per_token: float = START
+    """Where estimates of its input start from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,8 +230,8 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
             row=target["row"],
             context=target.get("context"),
             max_output=target.get("max_output"),
-            reasoning=target.get("reasoning"),
-            fees=None if target.get("fees") is None else Fees(*target["fees"]),
+            reasoning=target.get("reasoning", False),
+            bytes_per_token=target.get("bytes_per_token", START),
         )
         for target in row["targets"]
     )

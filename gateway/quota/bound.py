@@ -1,10 +1,10 @@
 """How many tokens a call's input can be at most, from its bytes alone: no tokenizer, no network.
 
 A byte-level BPE (OpenAI, Llama 3, Qwen, DeepSeek, Mistral's Tekken) and SentencePiece with byte fallback give
-each token at least one byte of text, and JSON around a text is longer than what a chat template puts around
-it: so the bytes of the body are an upper bound. Media are counted by their kind; what lies with the provider,
-or is fetched by it, has no bound. Not covered: tokenizers that rewrite text before they cut it (NFKC of XLM-R,
-in some embedding models, makes 18 characters of the one U+FDFA).
+each token at least one byte of text, and the JSON around a text is longer than what a chat template puts
+around it: so the bytes of the body are an upper bound. Media are counted by their kind; what lies with the
+provider, or is fetched by it, has no bound. Not covered: tokenizers that rewrite text before they cut it
+(NFKC of XLM-R, in some embedding models, makes 18 characters of the one U+FDFA).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def bound_input(call: Call, image_tokens: int = IMAGE_TOKENS) -> Bound:
         tools = fields.get(name)
         if tools:
             # A template writes them anew, as TypeScript or as indented JSON: once more as long, at most.
-            overhead += TOOLS_TOKENS + _size(tools, call.size)
+            overhead += TOOLS_TOKENS + size_of(tools, call.size)
             if name == "tools" and _has_foreign(tools):
                 media.unbounded = media.unbounded or "tools[].type"
                 searches = 1
@@ -226,7 +226,8 @@ def _has_foreign(tools: Any) -> bool:
     return False
 
 
-def _size(value: Any, most: int) -> int:
+def size_of(value: Any, most: int) -> int:
+    """Bytes of a part of a body as JSON; `most` (the body's size) if it cannot be written."""
     try:
         return len(dumps(value))
     except TypeError:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from gateway.pricing.price import Worst
+from gateway.quota.bound import size_of
 from gateway.wire.dialects.openai_chat import CAP_FIELDS, Call
-from gateway.wire.json import dumps
 
 DEFAULT_OUTPUT_TOKENS = 4_096
 """The cap of a call that gives none, unless the rule says otherwise."""
@@ -56,7 +55,7 @@ def asked_of(call: Call) -> Asked:
     if call.endpoint == "completions":
         choices *= _prompts(fields.get("prompt"))
     prediction = fields.get("prediction")
-    extra = 0 if prediction is None else _size(prediction, call.size)
+    extra = 0 if prediction is None else size_of(prediction, call.size)
     return Asked(tokens, choices, choices * extra)
 
 
@@ -86,23 +85,19 @@ def cap_of(
     return tokens if max_output is None else min(tokens, max_output)
 
 
-def fitting_cap(
-    asked: Asked, cap: int, worst: Worst, nanousd: int, input_tokens: int, floor: int = FLOOR_TOKENS
-) -> int | None:
-    """The largest cap, up to `cap`, whose worst case is within an amount; None if that is below the floor
-    (or below `cap`, where that is lower still)."""
-    most = worst.output_for(nanousd, input_tokens)
-    if most is None or most < asked.extra_tokens:
+def fitting_cap(asked: Asked, cap: int, output_tokens: int | None, floor: int = FLOOR_TOKENS) -> int | None:
+    """The largest cap, up to `cap`, with which the whole call is within so many output tokens; None if that
+    is below the floor (or below `cap`, where that is lower still).
+
+    For money `output_tokens` is `Worst.output_for(money left, input tokens)`; the least of several rules
+    counts.
+    """
+    if output_tokens is None or output_tokens < asked.extra_tokens:
         return None
     if not asked.choices:
         return 0
-    fits = min(cap, (most - asked.extra_tokens) // asked.choices)
+    fits = min(cap, (output_tokens - asked.extra_tokens) // asked.choices)
     return fits if fits >= min(cap, floor) else None
-
-
-def fitting_tokens(asked: Asked, cap: int, tokens: int, floor: int = FLOOR_TOKENS) -> int | None:
-    """The same for an amount of output tokens instead of money."""
-    return fitting_cap(asked, cap, Worst(0, 1_000), tokens + _ROUNDING_NANOUSD, 0, floor)
 
 
 def written(call: Call, cap: int, provider_field: str) -> tuple[str, int] | None:
@@ -135,9 +130,6 @@ def is_reasoning(model: str) -> bool:
     return _REASONS(model.lower()) is not None
 
 
-_ROUNDING_NANOUSD = Worst(0, 1_000).nanousd(0, 1) - 1
-
-
 def _whole(value: Any) -> int:
     return value if type(value) is int else 1
 
@@ -147,10 +139,3 @@ def _prompts(prompt: Any) -> int:
     if type(prompt) is not list or not prompt:
         return 1
     return 1 if all(type(item) is int for item in prompt) else len(prompt)
-
-
-def _size(value: Any, most: int) -> int:
-    try:
-        return len(dumps(value))
-    except TypeError:
-        return most

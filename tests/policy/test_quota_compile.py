@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from gateway.policy.compile import compile_policy
 from gateway.policy.load import from_document, load_text
 from gateway.policy.problem import PolicyError
 from gateway.policy.snapshot import Key, Snapshot
-from gateway.pricing.fees import Fees
+from gateway.pricing.catalogue import Catalogue
+from gateway.quota.ratio import START
+from gateway.usage import Usage
 from tests.policy.conftest import CompileText
 
 BASE = f"""
@@ -194,10 +198,11 @@ def test_limits_of_one_target_are_said_once(compile_text: CompileText) -> None:
 
 
 def test_prices_may_have_fees(compile_text: CompileText) -> None:
-    fast, big = Snapshot.from_tables(compile_text(BASE).tables).models["fast"], 1
-    assert fast.targets[0].fees == Fees(per_call_nanousd=10_000_000, per_search_nanousd=1)
-    assert fast.targets[1].fees is None
-    assert compile_text(BASE).tables["models"][big]["targets"][0]["fees"] is None
+    models = Snapshot.from_tables(compile_text(BASE).tables).models
+    with_fees, without = (models[name].targets[0].price for name in ("fast", "big"))
+    assert with_fees is not None and without is not None
+    assert with_fees.cost_nanousd(Usage(searches=2)) == 10_000_000 + 2 * 1
+    assert without.cost_nanousd(Usage(searches=2)) == 0
 
 
 def test_key_has_the_rules_that_may_count_it(compile_text: CompileText) -> None:
@@ -227,11 +232,11 @@ def test_tables_from_before_there_were_rules_are_read(compile_text: CompileText)
         del tables[name]
     for model in tables["models"]:
         for target in model["targets"]:
-            for name in ("context", "max_output", "reasoning", "fees"):
+            for name in ("context", "max_output", "reasoning"):
                 del target[name]
     snapshot = Snapshot.from_tables(tables)
     assert (snapshot.rules, snapshot.stamp, key_named(snapshot, "app").rules) == ((), 0, ())
-    assert snapshot.models["fast"].targets[0].fees is None
+    assert snapshot.models["fast"].targets[0].context is None
 
 
 def test_stamp_is_that_of_the_tables(compile_text: CompileText) -> None:
@@ -323,3 +328,56 @@ def test_what_has_no_effect_or_closes_something_is_warned_of(
 )
 def test_what_is_meant_is_not_warned_of(compile_text: CompileText, more: str) -> None:
     assert warnings_of(compile_text, more) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked"),
+    [
+        ("", []),
+        ("limits: [{name: calls, requests: 1/s}]", []),
+        ("limits: [{name: out, output_tokens: 1k/s}]", []),
+        ("limits: [{name: all, tokens: 1k/s, strict: true}]", []),
+        ("limits: [{name: all, tokens: 1k/s}]", ["a", "b", "c", "x"]),
+        ("budgets: [{name: money, usd: 1, every: day}]", []),
+        ("budgets: [{name: money, usd: 1, every: day, class: estimate}]", ["a", "b", "c", "x"]),
+    ],
+)
+def test_vocabularies_are_asked_only_where_tokens_are_estimated(rules: str, asked: list[str]) -> None:
+    names: list[str] = []
+
+    def ratio_of(model: str) -> float:
+        names.append(model)
+        return 3.5
+
+    compiled = compile_policy(
+        load_text(BASE + rules),
+        secret_of=lambda _: "secret-of-nobody",
+        row_of=lambda _: 0,
+        catalogue=Catalogue(),
+        at=datetime(2026, 11, 25, tzinfo=UTC),
+        ratio_of=ratio_of,
+    )
+    assert names == asked
+    target = Snapshot.from_tables(compiled.tables).models["fast"].targets[0]
+    assert target.bytes_per_token == (3.5 if asked else START)
+
+
+def test_facts_of_models_are_published_or_by_name_unless_the_policy_says_them(
+    compile_text: CompileText,
+) -> None:
+    text = """
+providers: {openai: {base_url: http://one, preset: openai, auth: none}, ollama: {}}
+models:
+  m:
+    targets:
+    - openai/gpt-5
+    - openai/gpt-4o
+    - {provider: openai, model: o3, context: 7, reasoning: false}
+    - ollama/qwq-32b
+"""
+    targets = Snapshot.from_tables(compile_text(text).tables).models["m"].targets
+    assert [(target.context, target.reasoning) for target in targets] == [
+        (400_000, True), (128_000, False), (7, False), (None, True),
+    ]  # fmt: skip
+    assert targets[0].provider.cap_field == "max_completion_tokens"
+    assert targets[3].provider.cap_field == "max_tokens"
