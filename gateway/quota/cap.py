@@ -10,7 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 from gateway.quota.bound import size_of
-from gateway.wire.dialects.openai_chat import CAP_FIELDS, Call
+from gateway.wire.dialects.openai_chat import Call
 
 DEFAULT_OUTPUT_TOKENS = 4_096
 """The cap of a call that gives none, unless the rule says otherwise."""
@@ -24,6 +24,9 @@ _REASONS = re.compile(
     r"(^|[/.:_-])(o[134]|gpt-5|gpt-oss|deepseek-(reasoner|r\d)|qwq|magistral|sonar-(deep-research|reasoning)|"
     r"grok-(3-mini|4)|gemini-(2\.5|3))([/.:_-]|$)|[-_.](thinking|reasoning|reasoner)([/.:_-]|$)"
 ).search
+
+
+_MORE = frozenset({"n", "best_of", "prompt", "prediction"})
 
 
 class Asked(NamedTuple):
@@ -46,12 +49,15 @@ def asked_of(call: Call) -> Asked:
     fields = call.fields
     if call.endpoint == "embeddings":
         return Asked(0, 0)
-    given = [value for name in CAP_FIELDS if type(value := fields.get(name)) is int]
-    tokens: int | None = max(given, default=None)
+    tokens, newer = fields.get("max_tokens"), fields.get("max_completion_tokens")
+    if tokens is None or (newer is not None and newer > tokens):
+        tokens = newer
     if not tokens and call.endpoint == "chat":
         # OpenAI refuses 0; elsewhere it may mean without end.
         tokens = None
-    choices = max(1, _whole(fields.get("n")), _whole(fields.get("best_of")))
+    if _MORE.isdisjoint(fields):
+        return Asked(tokens, 1)
+    choices = max(1, fields.get("n") or 1, fields.get("best_of") or 1)
     if call.endpoint == "completions":
         choices *= _prompts(fields.get("prompt"))
     prediction = fields.get("prediction")
@@ -110,14 +116,13 @@ def written(call: Call, cap: int, provider_field: str) -> tuple[str, int] | None
     if call.endpoint == "embeddings":
         return None
     fields = call.fields
-    given = [name for name in CAP_FIELDS if fields.get(name) is not None]
+    old, new = fields.get("max_tokens"), fields.get("max_completion_tokens")
     field = "max_tokens" if call.endpoint == "completions" else provider_field
-    if given == ["max_tokens"] or (not given and fields.get("prediction") is not None):
+    if new is None and (old is not None or fields.get("prediction") is not None):
         # OpenAI takes no max_completion_tokens beside a prediction.
         field = "max_tokens"
-    if given == [field] and fields[field] == cap:
-        return None
-    return field, cap
+    given, other = (old, new) if field == "max_tokens" else (new, old)
+    return None if given == cap and other is None else (field, cap)
 
 
 def floor_of(*, is_reasoning: bool) -> int:
@@ -128,10 +133,6 @@ def floor_of(*, is_reasoning: bool) -> int:
 def is_reasoning(model: str) -> bool:
     """Whether a model reasons, by its name at the provider; asked when policy is compiled."""
     return _REASONS(model.lower()) is not None
-
-
-def _whole(value: Any) -> int:
-    return value if type(value) is int else 1
 
 
 def _prompts(prompt: Any) -> int:
