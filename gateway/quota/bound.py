@@ -88,7 +88,7 @@ class Bound(NamedTuple):
 
 def bound_input(call: Call, image_tokens: int = IMAGE_TOKENS) -> Bound:
     """The bound of a call's input. Never raises, whatever the body holds: what providers refuse is theirs
-    to refuse. 0.6 µs for a call of two messages of text, 50 ns for each further one."""
+    to refuse. 0.9 µs for a call of two messages of text, 0.2 µs for each further one."""
     fields = call.fields
     if _LOOKED_AT.isdisjoint(fields):
         messages = fields.get("messages")
