@@ -75,11 +75,11 @@ class Book:
         if self._is_past(owner, epoch):
             return
         who = self._heard(owner, epoch, now_ms)
-        # What the last reply granted may be among what goes back: sent again, that exchange is decided anew.
-        self._owners[owner].reply = None
         for bucket_id, share in self._shares(who):
             arrived = got.get(bucket_id, 0)
             if arrived < share.given:
+                # The last reply gave it and was never heard: sent again, that exchange is decided anew.
+                self._owners[owner].reply = None
                 share.given = arrived
                 self.buckets[bucket_id].recount()
 
