@@ -171,6 +171,14 @@ def test_an_epoch_that_was_never_buried_is_spent_until_it_is() -> None:
     assert (book.balances(2)[0].spent, book.balances(2)[0].free) == (40, 260)
 
 
+def test_the_slots_of_an_epoch_are_free_when_the_next_one_speaks() -> None:
+    book = Book()
+    book.set_terms({"x": Terms(SLOTS, 3, stamp=1)}, 0)
+    book.exchange(ask(book, "a", 1, {"x|": 3}), 0)
+    book.hello("a", 2, {}, 1)
+    assert book.balances(1)[0].free == 3
+
+
 def test_a_call_that_two_rates_refuse_gets_one_ticket_of_the_slower() -> None:
     book = Book()
     book.set_terms(
