@@ -210,7 +210,7 @@ class Store(Protocol):
         ...
 
     async def unfit(self) -> str:
-        """Why what is written here may be lost, for an operator: a store that promises durability gives ""."""
+        """Why what is written here may be lost, for an operator; "" if it may not."""
         ...
 
     def events(self) -> AsyncIterator[Event]:
