@@ -1,7 +1,7 @@
 """A bucket: one rule for one subject (and window), and what each owner has of it.
 
-Whole numbers throughout: `total` is what is not proven used, `out` what owners have of it, so `total - out` is
-free. Money: spent + total = limit + adjusted. A rate's total never passes its burst, with what is out
+Whole numbers throughout: `total` is what is not proven used, `out` what owners have of it, so `total - out`
+is free. Money: spent + total = limit + adjusted. A rate's total never passes its burst, with what is out
 included; so the use in any w ms is at most burst + rate x w, however old a purse or late a report is.
 """
 
@@ -31,15 +31,13 @@ class Out:
     out: int = 0
     """Given, not reported, and not written off."""
     written: dict[int, int] = field(default_factory=dict)
-    """Slice → given and not reported, but counted as used already: the owner was lost, or died with it held."""
+    """Slice → given and not reported, but counted as used: the owner was lost, or died with it held."""
     parts: dict[int, int] = field(default_factory=dict)
     """Rolling: slice → used in this epoch, in all."""
     held: int = 0
     """By open calls, as last told."""
     open: bool = False
     """It may keep a slice and what its calls give back."""
-    is_told: bool = True
-    """False when it was shut and the owner has not been told in a reply."""
     asked_ms: int = _NEVER
 
     @property
@@ -47,9 +45,9 @@ class Out:
         return max(0, self.out - self.held)
 
     @property
-    def unexplained(self) -> int:
-        """All that the owner may still report."""
-        return self.out + sum(self.written.values())
+    def lost(self) -> int:
+        """What was written off."""
+        return sum(self.written.values())
 
     def take_written(self, amount: int, part: int) -> Moved:
         """Takes up to `amount` from what was written off, from `part` first: what was taken, by slice."""
@@ -101,8 +99,8 @@ class Bucket:
         return self.terms.kind in (MONEY, ROLLING)
 
     def refill(self, now_ms: int) -> bool:
-        """Lets time pass: rates refill, slices leave a rolling window, tickets lapse. Whether a number that is
-        kept has changed. Time that went back does not count."""
+        """Lets time pass: rates refill, slices leave a rolling window, tickets lapse. Whether a number that
+        is kept has changed. Time that went back does not count."""
         kind = self.terms.kind
         if kind == RATE:
             if self.tickets.owed:
@@ -135,7 +133,7 @@ class Bucket:
 
     def part_at(self, now_ms: int) -> int:
         """The slice of a moment; 0 where there are none."""
-        return now_ms // (self.terms.window_ms // SLICES) if self.terms.kind == ROLLING else 0
+        return now_ms * SLICES // self.terms.window_ms if self.terms.kind == ROLLING else 0
 
     def account(self, part: int) -> str:
         """The account of a slice."""
@@ -150,9 +148,12 @@ class Bucket:
 
     def available(self, who: str, now_ms: int) -> int:
         """What a request of `who` may take: free, less what others were promised."""
-        if self.tickets.owed:
-            return self.total - self.out - self.tickets.owed + self.tickets.ask(who, now_ms)
-        return self.total - self.out
+        free = self.total - self.out
+        if not self.tickets.owed:
+            return free
+        # What is due was refilled for just that; what is owed for later is not there yet.
+        due = self.tickets.ask(who, now_ms)
+        return max(min(due, free), free - self.tickets.owed + due)
 
     def learn(self, need: int) -> None:
         """A want of `need` was seen: the mean of about the last eight."""
@@ -229,14 +230,17 @@ class Bucket:
         self._post(moved, now_ms)
         return moved
 
-    def reconcile(self, out: Out, got: int) -> None:
+    def reconcile(self, out: Out, got: int, now_ms: int) -> Moved:
         """What was given and did not arrive was never out; what arrived and is not known here is."""
-        if got < out.given:
-            self._let_go(out, min(out.given - got, out.out))
-        else:
-            out.out += got - out.given
-            self.out += got - out.given
-        out.given = got
+        more, out.given = got - out.given, got
+        if more >= 0:
+            out.out += more
+            self.out += more
+            return []
+        returned = out.returned
+        moved = self.give_back(out, -more, now_ms)
+        out.returned = returned
+        return moved
 
     def adjust(self, amount: int, now_ms: int) -> None:
         """Tops up. A rolling window forgets it with its slice, a rate never has more than its burst."""
@@ -252,10 +256,17 @@ class Bucket:
     def edit(self, terms: Terms) -> bool:
         """New terms: the total moves by the difference, and may fall below what is out. Whether they say
         anything new."""
-        is_new = terms._replace(stamp=0) != self.terms._replace(stamp=0)
-        self.total += terms.most - self.terms.most
-        self.rest = 0 if terms.window_ms != self.terms.window_ms else self.rest
+        old, is_new = self.terms, terms._replace(stamp=0) != self.terms._replace(stamp=0)
+        self.total += terms.most - old.most
         self.terms = terms
+        if terms.window_ms != old.window_ms:
+            self.rest = 0
+            for parts in (self.parts, self.adjustments):
+                # Slices of the new length, by when the old ones began.
+                moved = [(part * old.window_ms // terms.window_ms, amount) for part, amount in parts.items()]
+                parts.clear()
+                for part, amount in moved:
+                    parts[part] = parts.get(part, 0) + amount
         return is_new
 
     def is_waited_for(self, now_ms: int, but: str = "") -> bool:
