@@ -99,7 +99,9 @@ class Book:
         )
         if not exchange.final:
             owner.seq, owner.reply, owner.is_back = exchange.seq, reply, False
-        self.changes.owners.add(owner.key)
+            if exchange.used or exchange.returned or exchange.rows or exchange.wants or exchange.wishes:
+                # One that only renews the lease may be done twice, so nobody need keep it.
+                self.changes.owners.add(owner.key)
         return reply
 
     def bury(
@@ -170,6 +172,7 @@ class Book:
             if rule not in self.rules or self.rules[rule].stamp < told.stamp
         }
         self.rules.update(fresh)
+        self.changes.rules.update(fresh)
         changed = []
         for bucket in list(self.buckets.values()) if fresh else ():
             told = fresh.get(rule_of(bucket.id))
@@ -194,16 +197,23 @@ class Book:
         account = bucket.account(bucket.part_at(now_ms))
         note = ", ".join(f"{name}={value}" for name, value in audit.items() if name != "who")
         self.changes.entries.append(Entry(now_ms, account, ADJUST, amount, str(audit.get("who", "")), note))
-        return self._balance(bucket)
+        return self.balance(bucket_id, now_ms)
 
     def balances(self, now_ms: int, rule: str = "") -> list[Balance]:
         """See `contract.Store.balances`. Windows that ended are not there once nothing is out of them."""
-        found = []
-        for bucket in self.buckets.values():
-            if not rule or rule_of(bucket.id) == rule:
-                self._refill(bucket, now_ms)
-                found.append(self._balance(bucket))
-        return found
+        return [
+            self.balance(bucket_id, now_ms)
+            for bucket_id in self.buckets
+            if not rule or rule_of(bucket_id) == rule
+        ]
+
+    def balance(self, bucket_id: str, now_ms: int) -> Balance:
+        """One bucket's."""
+        bucket = self.buckets[bucket_id]
+        self._refill(bucket, now_ms)
+        held = sum(out.held for out in bucket.outs.values())
+        spent = bucket.spent if bucket.is_money else 0
+        return Balance(bucket.id, bucket.terms, spent, held, bucket.out - held, bucket.free)
 
     def check(self) -> list[str]:
         """What must hold after every step and does not (`escrow.md` 1: I1 to I4), one sentence each."""
@@ -472,11 +482,6 @@ class Book:
                 bucket.outs[key].open = False
                 self.owners[key].untold.add(bucket.id)
                 self.changes.outs.add((bucket.id, key))
-
-    def _balance(self, bucket: Bucket) -> Balance:
-        held = sum(out.held for out in bucket.outs.values())
-        spent = bucket.spent if bucket.is_money else 0
-        return Balance(bucket.id, bucket.terms, spent, held, bucket.out - held, bucket.free)
 
 
 def _sum(moved: dict[str, int], bucket: Bucket, more: Moved) -> None:

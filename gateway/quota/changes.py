@@ -31,6 +31,7 @@ class Changes:
     outs: set[tuple[str, str]] = field(default_factory=set)
     """(bucket, owner's key)"""
     owners: set[str] = field(default_factory=set)
+    rules: set[str] = field(default_factory=set)
     posted: dict[str, int] = field(default_factory=dict)
     """Account of money → nano-dollars more (or less)."""
     entries: list[Entry] = field(default_factory=list)

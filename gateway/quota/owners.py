@@ -43,9 +43,10 @@ class Owner:
     untold: set[str] = field(default_factory=set)
     """Those that were shut since its last reply."""
 
-    @property
-    def key(self) -> str:
-        return f"{self.name}@{self.epoch}"
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        self.key = f"{self.name}@{self.epoch}"
 
     def remember(self, want: int, refusal: Refusal | None, back: dict[str, int]) -> None:
         """Keeps a last decision."""
