@@ -67,9 +67,11 @@ class Book:
                 continue
             out = self._out(bucket, who)
             if out.given != got.get(bucket_id, 0):
+                who.is_back = True
                 moved = bucket.reconcile(out, got.get(bucket_id, 0), now_ms)
                 self._book(bucket, moved, CORRECTION, who, now_ms)
-        who.is_back, who.decided = True, {}
+        if who.is_back:
+            who.decided = {}
         self.changes.owners.add(who.key)
 
     def exchange(self, exchange: Exchange, now_ms: int) -> Reply:

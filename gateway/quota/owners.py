@@ -34,7 +34,7 @@ class Owner:
     reply: Reply | None = None
     """To the exchange `seq`."""
     is_back: bool = False
-    """It said hello, so it has no reply to `seq`: its wants are decided again, and nothing else."""
+    """It said hello and had not got all, so the reply to `seq` was lost: its wants are decided again."""
     decided: dict[int, tuple[Refusal | None, dict[str, int]]] = field(default_factory=dict)
     """Parked wants that were decided for the last time: refused or granted, and what was given back."""
     asked_ms: int = 0

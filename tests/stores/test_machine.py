@@ -1,0 +1,52 @@
+"""Random owners over a bad line, against the contract: see `machine.py` for what must hold.
+
+MACHINE_SEED moves the seeds; a failure names its own.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.stores.embedded import EmbeddedStore
+from tests.stores.machine import Machine
+from tests.stores.memory import MemoryStore
+
+SEED = int(os.environ.get("MACHINE_SEED", "1"))
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.now_ms = 1_764_000_000_000
+
+    async def advance(self, ms: int) -> None:
+        self.now_ms += ms
+
+
+async def run_embedded(path: Path, seed: int, steps: int) -> None:
+    clock = HandClock()
+    store = EmbeddedStore(path, lambda: clock.now_ms)
+    await Machine(store, clock, seed).run(steps)
+    await store.close()
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 8))
+async def test_the_book(seed: int) -> None:
+    clock = HandClock()
+    await Machine(MemoryStore(clock), clock, seed).run(10_000)
+
+
+async def test_the_embedded_store(tmp_path: Path) -> None:
+    await run_embedded(tmp_path / "ledger.db", SEED, 20_000)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1_800)
+async def test_a_million_steps(tmp_path: Path) -> None:
+    for seed in range(SEED + 1_000, SEED + 1_080):
+        clock = HandClock()
+        await Machine(MemoryStore(clock), clock, seed).run(10_000)
+    for seed in range(SEED + 2_000, SEED + 2_010):
+        await run_embedded(tmp_path / f"{seed}.db", seed, 20_000)
