@@ -261,10 +261,11 @@ class Machine:
             await self._raise_cap(bucket, taken[0])
         else:
             base = RULES[bucket].limit
-            old = await self.store.balances(rule)
+            old = next(each for each in await self.store.balances(rule) if each.bucket == bucket)
             limit = self.dice.randint(base // 2, base * 2)
-            self.limits[bucket] += limit - next(each.terms.limit for each in old if each.bucket == bucket)
-            assert await self.store.set_terms({rule: Terms(MONEY, limit, stamp=self.stamp)}) == [bucket]
+            self.limits[bucket] += limit - old.terms.limit
+            changed = await self.store.set_terms({rule: Terms(MONEY, limit, stamp=self.stamp)})
+            assert changed == ([bucket] if limit != old.terms.limit else [])
             await self._raise_cap(bucket, taken[0])
 
     async def _raise_cap(self, bucket: str, taken: int) -> None:
