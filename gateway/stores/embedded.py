@@ -4,7 +4,7 @@ Each operation is one transaction, with the usage rows in it. The file is in WAL
 what was answered survives a kill -9 of every process; a loss of power may take the last moments, never the
 file's consistency.
 
-An exchange that reports 20 rows and asks for 3 buckets takes 320 µs, an empty one 25 µs.
+An exchange with 20 rows of two charges each and 3 wants of 3 buckets takes 475 µs, an empty one 6 µs.
 """
 
 from __future__ import annotations

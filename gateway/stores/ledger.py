@@ -3,8 +3,8 @@
 For every account: posted = charges of its rows + entries of the kinds in `EXPLAINED`. A row is written in the
 transaction that posts its use, so an exchange that comes twice writes it once.
 
-10^5 rows with two charges each go in at 150,000 rows a second in groups of 20 a transaction; `verify` over
-10^6 rows takes 1.1 s.
+Rows with two charges each go in at 42,000 a second, 20 a transaction with the exchange that brings them;
+`verify` over 10^6 rows takes 0.9 s, `spend` by four columns 3.1 s, in a thread.
 """
 
 from __future__ import annotations

@@ -108,6 +108,25 @@ def test_a_lost_owner_has_used_all_until_it_is_heard_of(kind: str, lost: int, kn
     assert (bucket.free, bucket.out, out.lost) == (known, 0, 0)
 
 
+def test_what_was_written_off_is_explained_before_what_was_given_since() -> None:
+    bucket, out = full(Terms(MONEY, 1000))
+    bucket.take(out, 400)
+    bucket.write_off(out, 0)
+    bucket.take(out, 100)
+    bucket.use(out, 350, 0, 0)
+    assert (out.lost, out.out, bucket.free) == (50, 100, 500)
+    bucket.use(out, 70, 0, 0)
+    assert (out.lost, out.out, bucket.free) == (0, 80, 500)
+
+
+def test_use_of_a_slice_that_has_left_the_window_changes_no_total() -> None:
+    bucket, out = full(Terms(ROLLING, 100, window_ms=60 * MINUTE))
+    bucket.take(out, 80)
+    bucket.refill(90 * MINUTE)
+    assert bucket.use(out, 30, 29, 90 * MINUTE) == [(29, 30)]
+    assert (bucket.total, bucket.free, bucket.spent) == (100, 50, 0)
+
+
 @pytest.mark.parametrize(("kind", "free"), [(MONEY, 850), (RATE, 850), (SLOTS, 1000)])
 def test_the_dead_pay_for_what_they_held_once(kind: str, free: int) -> None:
     bucket, out = full(Terms(kind, 1000, 1000, MINUTE))

@@ -347,6 +347,17 @@ class Conformance:
         reply = await shut.tell({DAY: 100, TEAM: 2000}, deposit={DAY: 100})
         assert reply.refused and reply.back == {}
 
+    async def test_deposits_stay_where_somebody_else_waits(self, make_store: MakeStore) -> None:
+        store = await make_store()
+        one, first = await opened(store, "w0", DAY, MONEY_1000, 300)
+        await opened(store, "w1", DAY, MONEY_1000, 100)
+        three = Teller(store, "w2")
+        assert (await three.tell({DAY: 700}, terms={DAY: MONEY_1000})).parked
+        reply = await one.tell(
+            {DAY: 100, TEAM: 2000}, terms={TEAM: MONEY_1000}, deposit={DAY: first}, held={DAY: 0}
+        )
+        assert reply.refused and reply.back == {}
+
     # rates
 
     async def test_a_rate_refills_up_to_its_burst(self, make_store: MakeStore, clock: Clock) -> None:
@@ -496,6 +507,20 @@ class Conformance:
         await store.bury("w0", 1, {DAY: 40}, {DAY: 100}, [row({DAY: 40})])
         assert (await store.exchange(late)).granted == []
         assert await free(store, DAY) == 860
+        assert await store.verify() == []
+
+    async def test_what_the_dead_used_beyond_their_journal_is_booked_once(
+        self, make_store: MakeStore
+    ) -> None:
+        store = await make_store()
+        owner = Teller(store, "w0")
+        await owner.tell({DAY: 300}, terms={DAY: MONEY_1000})
+        late = owner.exchange(used={DAY: 90}, rows=[row({DAY: 90})])
+        await store.bury("w0", 1, {DAY: 40}, {DAY: 30})
+        for _ in range(2):
+            await store.exchange(late)
+            assert (await balance(store, DAY)).spent == 90
+        assert await free(store, DAY) == 910
         assert await store.verify() == []
 
     async def test_a_worker_that_comes_again_is_another_owner(self, make_store: MakeStore) -> None:
