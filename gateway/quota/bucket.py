@@ -116,7 +116,9 @@ class Bucket:
             self.rest = 0 if self.total >= self.terms.burst else self.rest
             return False
         units, self.rest = divmod(passed * self.terms.limit + self.rest, self.terms.window_ms)
-        self.total = min(self.terms.burst, self.total + units)
+        self.total += units
+        if self.total >= self.terms.burst:
+            self.total, self.rest = self.terms.burst, 0
         return True
 
     def _leave(self, now_ms: int) -> bool:

@@ -351,6 +351,8 @@ class Conformance:
         store = await make_store()
         one, first = await opened(store, "w0", DAY, MONEY_1000, 300)
         await opened(store, "w1", DAY, MONEY_1000, 100)
+        # All of it is held when the recall comes, so that purse stays open.
+        await one.tell(held={DAY: first})
         three = Teller(store, "w2")
         assert (await three.tell({DAY: 700}, terms={DAY: MONEY_1000})).parked
         reply = await one.tell(
