@@ -132,8 +132,12 @@ class Machine:
             await self._exchange(exchange)
 
     async def _exchange(self, exchange: Exchange) -> None:
+        book = getattr(self.store, "book", None)
+        known = book.owners.get(f"{exchange.owner}@{exchange.epoch}") if book is not None else None
+        is_new = known is None or exchange.seq > known.seq
         reply = await self.store.exchange(exchange)
-        self._look_for_idle(exchange, reply)
+        if is_new:
+            self._look_for_idle(exchange, reply)
         for worker in (*self.workers, *self.lost):
             if (worker.name, worker.epoch) == (exchange.owner, exchange.epoch):
                 self.replies.append((worker, reply))
