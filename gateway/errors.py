@@ -7,7 +7,7 @@ caller, policy, provider or gateway.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,49 @@ NOT_OPEN = Kind(
 )
 OBJECT_UNKNOWN = Kind(
     "policy_object_unknown", 404, _BAD, "not_found", "There is no object of that id, or it is another team's."
+)
+
+RATE_LIMITED = Kind(
+    "policy_rate_limited", 429, "requests", "rate_limit_exceeded", "A limit of this gateway is reached."
+)
+TOKENS_LIMITED = replace(RATE_LIMITED, type="tokens")
+BUDGET_SPENT = Kind(
+    "policy_budget_spent",
+    429,
+    "insufficient_quota",
+    "insufficient_quota",
+    "A budget of this gateway is spent.",
+    _NO_RETRY,
+)
+BUDGET_HELD = Kind(
+    "policy_budget_held",
+    429,
+    "insufficient_quota",
+    "budget_held",
+    "What is left of a budget is held by calls under way.",
+    (("x-should-retry", "true"),),
+)
+UNPRICED = Kind(
+    "policy_unpriced",
+    403,
+    _BAD,
+    "unpriced_under_budget",
+    "This call counts towards a budget, and its price is not known; its operator can give one in the policy.",
+)
+UNBOUNDED = Kind(
+    "policy_unbounded",
+    400,
+    _BAD,
+    "unbounded_input",
+    "This call counts towards a strict budget or limit, and nothing bounds its input.",
+)
+STORE_UNAVAILABLE = Kind(
+    "gateway_store_unavailable",
+    503,
+    "service_unavailable_error",
+    "store_unavailable",
+    "The gateway cannot look up a limit or budget at the moment.",
+    (("retry-after", "2"),),
 )
 
 UPSTREAM_UNREACHABLE = Kind(

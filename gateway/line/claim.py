@@ -1,0 +1,151 @@
+"""What one attempt has of limits and budgets, and its end: posted, written into the ledger, given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from gateway.clock import now_s
+from gateway.policy.snapshot import Target
+from gateway.pricing.price import UNLIMITED
+from gateway.quota.need import Guess, Need
+from gateway.quota.plan import Plan
+from gateway.quota.purses import Hold
+from gateway.quota.purse import Spent
+from gateway.telemetry.diagnostics import say
+from gateway.usage import Usage
+
+if TYPE_CHECKING:
+    from gateway.line.exchange import Exchange
+
+_UNUSED = Spent(0, 0, 0, 0)
+_NO_CHARGES: Mapping[str, int] = {}
+
+
+class Claim:
+    """The claim of one attempt. `need` is None if only requests and calls at once count."""
+
+    __slots__ = ("guess", "hold", "is_degraded", "need", "plan", "target")
+
+    def __init__(
+        self,
+        target: Target,
+        plan: Plan | None = None,
+        need: Need | None = None,
+        guess: Guess | None = None,
+        hold: Hold | None = None,
+        *,
+        is_degraded: bool = False,
+    ) -> None:
+        self.target = target
+        self.plan = plan
+        self.need = need
+        self.guess = guess
+        self.hold = hold
+        self.is_degraded = is_degraded
+        """True if it was let through though the store could not be asked."""
+
+    @property
+    def cap(self) -> int | None:
+        """The output cap that is held and so must be written; None: nothing is written."""
+        if self.need is None or self.plan is None or not self.plan.writes_cap:
+            return None
+        return self.need.cap
+
+    # how it ends
+
+    def unused(self, exchange: Exchange, status: int, outcome: str) -> None:
+        """Nothing was consumed: refused, or never sent."""
+        self._end(exchange, status, outcome, None, 0, _UNUSED)
+
+    def unknown(self, exchange: Exchange, status: int, outcome: str) -> None:
+        """What it consumed is not known: all that was held counts as billed."""
+        if self.need is None:
+            self._end(exchange, status, outcome, None, None, None)
+            return
+        usage = self._most(exchange, None)
+        self._end(exchange, status, outcome, usage, self._price(usage), None)
+
+    def used(self, exchange: Exchange, status: int, outcome: str) -> None:
+        """`exchange.usage` and its cost are known, or estimated: then it is the most that it can have been."""
+        usage, need = exchange.usage, self.need
+        if usage is None:
+            if exchange.cost_nanousd is None:
+                self.unknown(exchange, status, outcome)
+            else:
+                spent = Spent(0, 0, 0, exchange.cost_nanousd)
+                self._end(exchange, status, outcome, None, exchange.cost_nanousd, spent)
+            return
+        if need is not None:
+            if usage.estimated:
+                usage = exchange.usage = self._most(exchange, usage)
+                exchange.price(usage)
+            elif self.guess is not None and exchange.bound is not None:
+                self.guess.ratio.learn(exchange.bound, usage)
+                self.guess.learn(usage.total_output)
+        total_input, total_output = usage.total_input, usage.total_output
+        cost = exchange.cost_nanousd
+        spent = Spent(total_input + total_output, total_input, total_output, cost or 0)
+        self._end(exchange, status, outcome, usage, cost, spent)
+
+    def _most(self, exchange: Exchange, guess: Usage | None) -> Usage:
+        """The most that can have been consumed, of an answer that did not say: a token has at least a byte,
+        and nothing is above what was held. Reasoning is not seen in what came."""
+        need = self.need
+        assert need is not None
+        if self.plan is None or not self.plan.writes_cap:
+            return guess or Usage(estimated=True)
+        bounded = need.input if need.input < UNLIMITED else guess.total_input if guess is not None else 0
+        output = need.output
+        if exchange.output_bytes is not None and not self.target.reasoning:
+            output = min(output, exchange.output_bytes)
+        tier = "" if guess is None else guess.service_tier
+        return Usage(bounded, output=output, estimated=True, service_tier=tier)
+
+    def _price(self, usage: Usage) -> int | None:
+        return None if self.target.price is None else self.target.price.cost_nanousd(usage)
+
+    def _end(
+        self,
+        exchange: Exchange,
+        status: int,
+        outcome: str,
+        usage: Usage | None,
+        cost: int | None,
+        spent: Spent | None,
+    ) -> None:
+        ledger = exchange.line.ledger
+        charges = _NO_CHARGES
+        if self.hold is not None:
+            hold, self.hold = self.hold, None
+            charges, overshoot = ledger.purses.settle(hold, spent)
+            if overshoot > 0:
+                exchange.line.meters.overshoot(overshoot)
+                say(
+                    f"error: {self.target.name} reports {overshoot} nano-dollars more than its call could cost "
+                    f"(request {exchange.request_id.decode()}); they are booked"
+                )
+        key, model = exchange.key, exchange.model
+        if key is None or model is None:
+            return
+        kinds = _NOTHING if usage is None else usage.by_kind()
+        ledger.row(
+            (
+                int(now_s() * 1000),
+                exchange.request_id.decode(),
+                exchange.attempts,
+                key.name,
+                key.team,
+                model.name,
+                self.target.name,
+                status,
+                outcome,
+                *kinds,
+                cost,
+                1 if usage is not None and usage.estimated else 0,
+                charges,
+            )
+        )
+
+
+_NOTHING = (0,) * 7

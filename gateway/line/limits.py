@@ -1,0 +1,302 @@
+"""Limits and budgets on the line: what a call must have before its bytes leave.
+
+One object is chosen when a policy comes into force: `Free` if it has no rules, else `Governed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway.clock import monotonic_s, now_s
+from gateway.errors import STORE_UNAVAILABLE, UNBOUNDED, UNPRICED, GatewayError
+from gateway.line.claim import Claim
+from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
+from gateway.line.refused import TargetFull, refused
+from gateway.line.teller import NEWS_S, REFUND_S, Teller
+from gateway.link.journal import JournalFull
+from gateway.policy.snapshot import Model, Snapshot, Target
+from gateway.pricing.price import UNLIMITED
+from gateway.quota.bound import bound_input
+from gateway.quota.cap import asked_of
+from gateway.quota.contract import Refusal
+from gateway.quota.need import UNCOUNTED, Guess, Need
+from gateway.quota.plan import Plan, Planner
+from gateway.quota.purse import Purse
+from gateway.quota.purses import Hold, Purses, Seat
+from gateway.quota.share import Share
+from gateway.telemetry.meters import Meters
+
+if TYPE_CHECKING:
+    from gateway.policy.decide import Facts
+
+ASK_S = 0.1
+"""How long a call waits for the store."""
+MOST_ASKS = 4
+"""A cap shrinks to what one bucket has, then perhaps to what another has."""
+
+
+class UseInstead(Exception):
+    """A budget is spent, and its policy names another model for that case."""
+
+    def __init__(self, model: Model, budget: str) -> None:
+        super().__init__(budget)
+        self.model = model
+        self.budget = budget
+
+
+class Ledger:
+    """What a worker tells the store, whatever the policy: its purses and usage rows."""
+
+    __slots__ = ("guesses", "purses", "teller")
+
+    def __init__(self, purses: Purses, teller: Teller) -> None:
+        self.purses = purses
+        self.teller = teller
+        self.guesses: dict[str, Guess] = {}
+        """By target."""
+
+    def row(self, row: Sequence[Any]) -> None:
+        """An attempt has ended."""
+        self.purses.rows.append(row)
+        self.teller.later(REFUND_S if self.purses.has_refunds else NEWS_S)
+
+
+class Free:
+    """A policy without limits."""
+
+    __slots__ = ()
+
+    def take(self, exchange: Exchange, model: Model, target: Target) -> Claim | None:
+        """The claim of an attempt: nothing is held."""
+        return Claim(target)
+
+    async def ask(self, exchange: Exchange, model: Model, target: Target) -> Claim:
+        """Never needed."""
+        return Claim(target)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The call has ended."""
+        claim, exchange.claim = exchange.claim, None
+        if claim is not None:
+            claim.used(exchange, 200, outcome_of(exchange))
+
+
+class Governed:
+    """A policy with limits or budgets."""
+
+    __slots__ = ("_ledger", "_meters", "_planner", "_purses", "_shares", "_short", "_teller")
+
+    def __init__(self, snapshot: Snapshot, ledger: Ledger, meters: Meters) -> None:
+        self._ledger = ledger
+        self._purses = ledger.purses
+        self._teller = ledger.teller
+        self._meters = meters
+        self._planner = Planner(ledger.purses, snapshot.stamp)
+        self._shares: dict[str, Share] = {}
+        self._short: tuple[Plan, Need | None, Guess | None] = (Plan((), 0), None, None)
+        """Of the attempt whose `take` found too little, for its `ask`, which follows at once."""
+
+    def take(self, exchange: Exchange, model: Model, target: Target) -> Claim | None:
+        """The claim of an attempt, if the purses have all of it: no waiting, no I/O. None: `ask` for it.
+
+        Raises `GatewayError` for what may not be sent at all, `TargetFull` if another target might be.
+        """
+        key, call, facts = exchange.key, exchange.call, exchange.facts
+        assert key is not None and call is not None
+        try:
+            plan = self._planner.plan(key, model, target, facts, call.fields, int(now_s() * 1000))
+        except JournalFull:
+            raise GatewayError(STORE_UNAVAILABLE) from None
+        if not plan.first:
+            return Claim(target, plan)
+        need = guess = None
+        amounts: Sequence[int] = UNCOUNTED
+        if plan.is_measured:
+            guess = self._guess(target)
+            need = self._need(exchange, plan, target, guess)
+            amounts = need.amounts
+        hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
+        if hold is None:
+            self._short = plan, need, guess
+            self._meters.purse_miss()
+            return None
+        self._meters.purse_hit()
+        return self._claimed(exchange, target, plan, need, guess, hold)
+
+    async def ask(self, exchange: Exchange, model: Model, target: Target) -> Claim:
+        """The claim of an attempt for which the purses had too little. Raises what refuses it."""
+        plan, need, guess = self._short
+        seats = self._seats(exchange, plan)
+        is_shrunk = False
+        for _ in range(MOST_ASKS):
+            amounts = UNCOUNTED if need is None else need.amounts
+            outcome: Hold | Refusal | None = self._purses.refusal(seats, amounts, monotonic_s())
+            if outcome is None:
+                if not self._teller.is_up:
+                    return self._without_store(exchange, target, plan, need, guess)
+                outcome = await self._decide(exchange, seats, amounts)
+            if outcome is None:
+                self._teller.too_late()
+                return self._without_store(exchange, target, plan, need, guess)
+            if type(outcome) is Hold:
+                self._shares.clear()
+                if is_shrunk and need is not None:
+                    exchange.own_lines += b"x-headgate-max-tokens: %d\r\n" % need.cap
+                return self._claimed(exchange, target, plan, need, guess, outcome)
+            refusal = outcome
+            assert isinstance(refusal, Refusal)
+            if need is None or not need.shrink(refusal):
+                break
+            is_shrunk = True
+        raise self._error(plan, model, refusal)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The call has ended: its last attempt is settled, and what it held as a call is free."""
+        claim, exchange.claim = exchange.claim, None
+        if claim is not None:
+            claim.used(exchange, 200, outcome_of(exchange))
+        slots = exchange.slots
+        if slots is not None:
+            exchange.slots = None
+            busy_s = monotonic_s() - exchange.started_s
+            for pair in slots.pairs:
+                purse = pair.purse
+                purse.busy_s += (busy_s - purse.busy_s) / 8 if purse.busy_s else busy_s
+            self._purses.settle(slots, None)
+            self._teller.later(REFUND_S if self._purses.has_refunds else NEWS_S)
+
+    # parts
+
+    def _seats(self, exchange: Exchange, plan: Plan) -> Sequence[Seat]:
+        return plan.attempts if exchange.is_counted else plan.first
+
+    def _guess(self, target: Target) -> Guess:
+        found = self._ledger.guesses.get(target.name)
+        if found is None:
+            found = self._ledger.guesses[target.name] = Guess(target)
+        return found
+
+    def _need(self, exchange: Exchange, plan: Plan, target: Target, guess: Guess) -> Need:
+        call = exchange.call
+        assert call is not None
+        bound = exchange.bound
+        if bound is None:
+            bound = exchange.bound = bound_input(call)
+        tier = call.fields.get("service_tier")
+        need = Need(
+            plan,
+            bound,
+            asked_of(call),
+            target,
+            guess,
+            call.endpoint,
+            tier if type(tier) is str and tier != "auto" else "",
+        )
+        if need.worst is None and plan.must_price:
+            raise TargetFull(GatewayError(UNPRICED))
+        if bound.unbounded and plan.is_strict and (plan.refuses_unbounded or need.input >= UNLIMITED):
+            raise GatewayError(UNBOUNDED, f"{UNBOUNDED.message} It is {bound.unbounded}.")
+        return need
+
+    def _claimed(
+        self,
+        exchange: Exchange,
+        target: Target,
+        plan: Plan,
+        need: Need | None,
+        guess: Guess | None,
+        hold: Hold,
+        *,
+        is_degraded: bool = False,
+    ) -> Claim:
+        if not exchange.is_counted:
+            exchange.is_counted = True
+            if plan.slots:
+                exchange.slots = Hold(hold.pairs[: plan.slots], ())
+                hold.pairs = hold.pairs[plan.slots :]
+        return Claim(target, plan, need, guess, hold, is_degraded=is_degraded)
+
+    async def _decide(
+        self, exchange: Exchange, seats: Sequence[Seat], amounts: Sequence[int]
+    ) -> Hold | Refusal | None:
+        """What the store says; None if it does not in time."""
+        key = exchange.key
+        assert key is not None
+        ask = self._purses.ask(key.name, seats, amounts)
+        answer: list[Hold | Refusal] = []
+        ask.decided = _waking(exchange, answer)
+        self._teller.hurry()
+        exchange.set_deadline(ASK_S)
+        try:
+            await SUSPEND
+        except DeadlinePassed as passed:
+            if passed.total:
+                raise
+        finally:
+            self._purses.leave(ask)
+            exchange.caller.deadline.set(exchange.total_at_s)
+            if answer and type(answer[0]) is Hold and exchange.is_over:
+                self._purses.settle(answer[0], _NOTHING)
+        return answer[0] if answer else None
+
+    def _without_store(
+        self, exchange: Exchange, target: Target, plan: Plan, need: Need | None, guess: Guess | None
+    ) -> Claim:
+        """The store cannot be asked: each rule that has nothing in a purse says what happens."""
+        seats = self._seats(exchange, plan)
+        amounts = UNCOUNTED if need is None else need.amounts
+        at_s = monotonic_s()
+        may_serve = at_s < self._purses.until_s
+        served: list[Purse] = []
+        shares: list[tuple[Share, int]] = []
+        for purse, place in seats:
+            rule, amount = purse.rule, amounts[place]
+            if may_serve and purse.balance >= amount:
+                continue
+            if rule.is_shadow or rule.store_down == "open":
+                served.append(purse)
+                continue
+            if rule.store_down == "closed":
+                raise self._refused(rule.policy_name, rule.mode, GatewayError(STORE_UNAVAILABLE))
+            share = self._shares.get(purse.bucket)
+            if share is None:
+                share = self._shares[purse.bucket] = Share(purse.terms, self._purses.owners, at_s)
+            if not share.has(amount, purse.held, at_s):
+                refusal = Refusal(0, purse.bucket, 1000, 0, False)
+                raise self._refused(rule.policy_name, rule.mode, refused(purse, refusal))
+            served.append(purse)
+            shares.append((share, amount))
+        for share, amount in shares:
+            share.take(amount)
+        hold = self._purses.uncovered(seats, amounts, served)
+        exchange.own_lines += b"x-headgate-degraded: store\r\n"
+        return self._claimed(exchange, target, plan, need, guess, hold, is_degraded=True)
+
+    def _error(self, plan: Plan, model: Model, refusal: Refusal) -> Exception:
+        """What a refusal of the store means for the call."""
+        purse = next(purse for purse, _ in plan.first if purse.bucket == refusal.bucket)
+        rule = purse.rule
+        if rule.is_money and rule.use is not None and rule.use is not model:
+            return UseInstead(rule.use, rule.policy_name)
+        error = self._refused(rule.policy_name, rule.mode, refused(purse, refusal))
+        return TargetFull(error) if rule.attempts else error
+
+    def _refused(self, limit: str, mode: str, error: GatewayError) -> GatewayError:
+        self._meters.limit_refused(limit, mode)
+        return error
+
+
+def _waking(exchange: Exchange, answer: list[Hold | Refusal]) -> Callable[[Hold | Refusal], None]:
+    def decided(outcome: Hold | Refusal) -> None:
+        answer.append(outcome)
+        exchange.wake(None)
+
+    return decided
+
+
+def outcome_of(exchange: Exchange) -> str:
+    """How the last attempt of a call ended, as its row says it."""
+    if exchange.outcome == "ok" or exchange.outcome == "caller_gone":
+        return exchange.outcome
+    return "failed"

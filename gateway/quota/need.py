@@ -1,0 +1,123 @@
+"""What a call may take at a target, in tokens and money, before its bytes leave: at most, and likely."""
+
+from __future__ import annotations
+
+from gateway.policy.snapshot import Target
+from gateway.pricing.price import UNLIMITED, Worst
+from gateway.quota.bound import Bound
+from gateway.quota.cap import Asked, cap_of, fitting_cap, floor_of
+from gateway.quota.contract import Refusal
+from gateway.quota.plan import Plan
+from gateway.quota.purse import (
+    AMOUNTS,
+    LIKELY_NANOUSD,
+    NANOUSD,
+)
+from gateway.quota.ratio import Ratio
+
+UNCOUNTED: tuple[int, ...] = (1,) + (0,) * (AMOUNTS - 1)
+"""The amounts of a call of which only requests and calls at once count."""
+FIRST_OUTPUT = 1_024
+"""Output that is guessed of a target that has not answered yet."""
+_OF_TOKENS = {"tokens", "output_tokens"}
+
+
+class Guess:
+    """What answers of one target are like, learned from what its provider reports: for what holds an
+    estimate and settles exactly."""
+
+    __slots__ = ("_output", "ratio")
+
+    def __init__(self, target: Target) -> None:
+        self.ratio = Ratio(target.bytes_per_token)
+        self._output = 0.0
+
+    def output_tokens(self, most: int) -> int:
+        """Twice the running mean: four answers of five are shorter."""
+        return min(most, int(2 * self._output) + 64 if self._output else FIRST_OUTPUT)
+
+    def learn(self, output_tokens: int) -> None:
+        """A provider reported so much."""
+        self._output += (output_tokens - self._output) / 16 if self._output else output_tokens
+
+
+class Need:
+    """What one attempt needs of its purses. `amounts` is by the places of `quota.purse`."""
+
+    __slots__ = (
+        "_floor",
+        "_guess",
+        "_likely_input",
+        "_plan",
+        "amounts",
+        "asked",
+        "cap",
+        "input",
+        "output",
+        "worst",
+    )
+
+    def __init__(
+        self, plan: Plan, bound: Bound, asked: Asked, target: Target, guess: Guess, endpoint: str, tier: str
+    ) -> None:
+        most = bound.held_tokens(target.context)
+        self._plan, self._guess, self.asked = plan, guess, asked
+        self._likely_input = guess.ratio.input_tokens(bound)
+        self.input = UNLIMITED if most is None else most
+        """Input tokens at most; `UNLIMITED` if nothing bounds them."""
+        self._floor = floor_of(is_reasoning=target.reasoning)
+        self.cap = cap_of(
+            asked,
+            endpoint=endpoint,
+            default_tokens=plan.default_output,
+            max_output=target.max_output,
+            context=target.context,
+            input_tokens=self._likely_input,
+            floor=self._floor,
+        )
+        self.worst: Worst | None = None
+        if target.price is not None and plan.has_money:
+            self.worst = target.price.worst(
+                self.input, has_audio=bound.has_audio, service_tier=tier, searches=bound.searches
+            )
+        self._fill()
+
+    def _fill(self) -> None:
+        self.output = output = self.asked.output_tokens(self.cap)
+        likely, likely_output = self._likely_input, self._guess.output_tokens(output)
+        # In the order of the places: one, the most of tokens, their likely ones, money.
+        amounts = [
+            1,
+            self.input + output,
+            self.input,
+            output,
+            likely + likely_output,
+            likely,
+            likely_output,
+            0,
+            0,
+        ]
+        if self.worst is not None:
+            amounts[NANOUSD] = self.worst.nanousd(self.input, output)
+            amounts[LIKELY_NANOUSD] = self.worst.nanousd(likely, likely_output)
+        self.amounts = amounts
+
+    def shrink(self, refusal: Refusal) -> bool:
+        """Makes the cap small enough for what the refusing bucket has; False if that is too little, or if the
+        cap is not what it wants of."""
+        rule = self._plan.rule_of(refusal.bucket)
+        if rule is None or not self._plan.writes_cap or not self.asked.choices or not rule.strict:
+            return False
+        if rule.is_money:
+            fits = None if self.worst is None else self.worst.output_for(refusal.free, self.input)
+        elif rule.measure in _OF_TOKENS:
+            fits = refusal.free - (self.input if rule.measure == "tokens" else 0)
+        else:
+            return False
+        cap = fitting_cap(self.asked, self.cap, fits, self._floor)
+        if cap is None or cap >= self.cap:
+            return False
+        self.cap = cap
+        self._fill()
+        return True
+

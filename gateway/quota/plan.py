@@ -1,0 +1,150 @@
+"""Which purses a call of a key needs at a target: worked out once where nothing of the call itself counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from gateway.policy.snapshot import Key, Model, Target
+from gateway.quota.cap import DEFAULT_OUTPUT_TOKENS
+from gateway.quota.contract import MONEY, ROLLING
+from gateway.quota.purse import LIKELY_NANOUSD, NANOUSD, ONE, OUTPUT_TOKENS, TOKENS, Purse
+from gateway.quota.purses import Purses, Seat
+from gateway.quota.rule import Rule
+from gateway.quota.subject import OTHER, Caller, subjects, user_of
+from gateway.quota.window import window
+
+_COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
+
+
+class Plan:
+    """The purses of one kind of call. `until_ms`: the plan holds until then (a window ends)."""
+
+    __slots__ = (
+        "attempts",
+        "calls",
+        "default_output",
+        "first",
+        "has_money",
+        "is_measured",
+        "is_strict",
+        "must_price",
+        "refuses_unbounded",
+        "slots",
+        "until_ms",
+        "writes_cap",
+    )
+
+    def __init__(self, seats: Sequence[tuple[Rule, Seat]], until_ms: float) -> None:
+        self.calls: tuple[Seat, ...] = tuple(seat for rule, seat in seats if is_by_call(rule))
+        """What is counted once for a call, whatever becomes of its attempts."""
+        self.attempts: tuple[Seat, ...] = tuple(seat for rule, seat in seats if not is_by_call(rule))
+        self.first = self.calls + self.attempts
+        self.slots = sum(purse.has_slots for purse, _ in self.calls)
+        """How many pairs of the first hold are kept until the call ends; they come first in it."""
+        self.until_ms = until_ms
+        places = {place for _, (_, place) in seats}
+        self.is_measured = bool(places - {ONE})
+        """True if the call must be measured: tokens or money count."""
+        enforced = [rule for rule, _ in seats if not rule.is_shadow]
+        budgets = [rule for rule in enforced if rule.is_money]
+        self.has_money = bool(places & {NANOUSD, LIKELY_NANOUSD})
+        self.writes_cap = any(rule.measure not in ("requests", "concurrent") for rule in enforced)
+        """True if the output cap goes into the body: a cap that is only assumed is no bound."""
+        self.must_price = any(rule.unpriced == "refuse" for rule in budgets)
+        strict = [rule for rule, (_, place) in seats if place in (TOKENS, OUTPUT_TOKENS, NANOUSD)]
+        self.refuses_unbounded = any(rule.unbounded == "refuse" for rule in strict if not rule.is_shadow)
+        self.default_output = min(
+            (rule.default_output_tokens for rule in budgets), default=DEFAULT_OUTPUT_TOKENS
+        )
+
+    def rule_of(self, bucket: str) -> Rule | None:
+        """The rule of one of its buckets."""
+        return next((purse.rule for purse, _ in self.first if purse.bucket == bucket), None)
+
+
+def is_by_call(rule: Rule) -> bool:
+    """True for what counts calls and not attempts: requests and calls at once, unless it looks at targets."""
+    return not rule.attempts and rule.measure in ("requests", "concurrent")
+
+
+class Planner:
+    """Makes plans for one policy."""
+
+    def __init__(self, purses: Purses, stamp: int) -> None:
+        self._purses = purses
+        self._stamp = stamp
+        self._plans: dict[tuple[Key, Model, Target], Plan] = {}
+        self._static: dict[Key, bool] = {}
+        self._known: dict[tuple[str, str], set[str]] = {}
+        """Subjects by rule and window, of rules per user or tag."""
+        self._wall_ms = 0
+
+    def plan(
+        self,
+        key: Key,
+        model: Model,
+        target: Target,
+        caller: Caller,
+        document: Mapping[str, object],
+        wall_ms: int,
+    ) -> Plan:
+        """What a call needs at a target. `document`: its body, for its user. Raises `link.journal.JournalFull` for the 65,537th account."""
+        found = self._plans.get((key, model, target))
+        if found is not None and wall_ms < found.until_ms:
+            return found
+        # The day's clock may step back; windows do not begin again for that.
+        self._wall_ms = wall_ms = max(wall_ms, self._wall_ms)
+        user = user_of(document)
+        seats: list[tuple[Rule, Seat]] = []
+        for rule in key.rules:
+            name = target.name if rule.attempts else ""
+            for subject in subjects(rule, caller, model.name, name, user):
+                purse = self._purse(rule, subject, wall_ms)
+                seats.append((rule, (purse, purse.need_at)))
+        until_ms = min((purse.part_ends_ms() for _, (purse, _) in seats), default=math.inf)
+        made = Plan(seats, until_ms)
+        is_static = self._static.get(key)
+        if is_static is None:
+            is_static = self._static[key] = all(rule.is_static for rule in key.rules)
+        if is_static:
+            self._plans[key, model, target] = made
+        return made
+
+    def _purse(self, rule: Rule, subject: str, wall_ms: int) -> Purse:
+        until_ms, name = math.inf, ""
+        if rule.kind == MONEY:
+            name, _, ends_ms = window(rule.every, rule.timezone, wall_ms)
+            until_ms = float(ends_ms)
+        elif rule.kind == ROLLING:
+            name = "rolling"
+        if not rule.is_static:
+            subject = self._told_apart(rule, subject, name)
+        bucket = f"{rule.name}|{subject}|{name}"
+        terms = rule.terms(self._stamp)
+
+        def make() -> Purse:
+            made = Purse.of(bucket, rule, terms, until_ms)
+            made.part = made.part_at(wall_ms)
+            return made
+
+        purse = self._purses.purse(bucket, make)
+        if purse.rule is not rule:
+            purse.take_rule(rule)
+        self._purses.place(purse, purse.part_at(wall_ms))
+        return purse
+
+    def _told_apart(self, rule: Rule, subject: str, name: str) -> str:
+        """Beyond `max_subjects` users (or tags) are one."""
+        known = self._known.get((rule.name, name))
+        if known is None:
+            # Of windows that ended nobody asks again.
+            self._known = {at: kept for at, kept in self._known.items() if at[0] != rule.name}
+            known = self._known[rule.name, name] = set()
+        if subject in known:
+            return subject
+        if len(known) < rule.max_subjects:
+            known.add(subject)
+            return subject
+        parts = [part.split("=", 1) for part in subject.split(",")]
+        return ",".join(f"{what}={OTHER if what in ('user', 'tag') else whom}" for what, whom in parts)

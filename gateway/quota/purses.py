@@ -1,0 +1,504 @@
+"""All purses of one worker: what calls take and give back, and what is said of it to the store.
+
+Nothing here waits or does I/O. A call takes from several purses at once, or asks; `exchange` puts together
+what is to be said, `answered` takes in the reply. Times are arguments: seconds of a clock that never steps,
+and milliseconds of the day's clock for windows. The algorithm is escrow with recall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from gateway.quota.contract import SLICES, Exchange, Refusal, Reply, Terms, Want
+from gateway.quota.purse import ONE, Purse, Spent
+
+LEASE_S = 27.0
+"""Purses serve for so long after the last exchange that was answered: 0.9 of the store's lease."""
+RENEW_S = 1.0
+"""An owner that has nothing to say says so this often."""
+PAIRS = 7
+"""Accounts that one record of the journal takes."""
+KEPT_PARTS = SLICES + 2
+"""Parts of a rolling window whose accounts are kept: older ones take no holds and were told."""
+
+Seat = tuple[Purse, int]
+"""A purse that a call needs, and the place of the need in the call's amounts."""
+
+
+class Book(Protocol):
+    """Where holds and use are written so that they outlive the worker (`link.journal.Journal`)."""
+
+    values: Any
+
+    def account(self, name: str) -> int: ...
+    def forget(self, at: int) -> None: ...
+    def hold(self, pairs: Iterable[tuple[int, int]]) -> int: ...
+    def clear(self, at: int) -> None: ...
+
+
+class Pair(NamedTuple):
+    """What a hold takes of one purse."""
+
+    purse: Purse
+    covered: int
+    """What the purse was debited: the need, or 0 where the store could not be asked."""
+    need: int
+    account: int
+
+
+class Hold:
+    """What one attempt (or, of calls at once, one call) holds."""
+
+    __slots__ = ("pairs", "records")
+
+    def __init__(self, pairs: list[Pair], records: Sequence[int]) -> None:
+        self.pairs = pairs
+        self.records = records
+
+
+class Ask:
+    """A want on its way to the store. `decided` is called once, with a hold or a refusal."""
+
+    __slots__ = ("amounts", "decided", "id", "seats", "who")
+
+    def __init__(self, number: int, who: str, seats: Sequence[Seat], amounts: Sequence[int]) -> None:
+        self.id = number
+        self.who = who
+        self.seats = seats
+        self.amounts = amounts
+        self.decided: Callable[[Hold | Refusal], None] | None = None
+        """None once nobody waits: what is granted then stays in the purses."""
+
+
+class Purses:
+    """The purses of one worker in one epoch."""
+
+    def __init__(self, owner: str, epoch: int, journal: Book) -> None:
+        self.owner = owner
+        self.epoch = epoch
+        self.rows: list[Sequence[Any]] = []
+        """Usage rows that are not told yet."""
+        self.owners = 1
+        """Workers that asked the store in the last 2 s."""
+        self.until_s = 0.0
+        """Until when purses may serve."""
+        self.trips = 0
+        """Exchanges that were sent."""
+        self._journal = journal
+        self._values = journal.values
+        self._purses: dict[str, Purse] = {}
+        self._closed: dict[str, int] = {}
+        """Buckets of windows that ended → got in all: the store compares them when we connect again."""
+        self._names: dict[int, str] = {}
+        """Account → its name."""
+        self._told: dict[int, int] = {}
+        """Account → use that was told."""
+        self._news: set[Purse] = set()
+        self._active: set[Purse] = set()
+        self._wishes: set[Purse] = set()
+        self._acks: set[str] = set()
+        self._queue: list[Ask] = []
+        self._asked: dict[int, Ask] = {}
+        """Asks that were sent."""
+        self._last_id = 0
+        self._seq = 0
+        self._flight: Exchange | None = None
+        self._sent_s = 0.0
+
+    # purses
+
+    def purse(self, bucket: str, make: Callable[[], Purse]) -> Purse:
+        """The purse of a bucket; made with an account in the journal, which may raise `JournalFull`."""
+        found = self._purses.get(bucket)
+        if found is None:
+            found = make()
+            self.place(found, found.part)
+            self._purses[bucket] = found
+        return found
+
+    def place(self, purse: Purse, part: int) -> None:
+        """From now on holds of a purse are written to the account of this part of its window."""
+        at = purse.accounts.get(part)
+        if at is None:
+            name = purse.name_of(part)
+            at = purse.accounts[part] = self._journal.account(name)
+            self._names[at], self._told[at] = name, 0
+        purse.part, purse.account = part, at
+
+    # what calls do
+
+    def take(self, seats: Sequence[Seat], amounts: Sequence[int], now_s: float) -> Hold | None:
+        """Takes the needs of a call from all its purses, or nothing (None). A few additions: no I/O."""
+        if now_s >= self.until_s:
+            return None
+        for purse, place in seats:
+            if purse.balance < amounts[place]:
+                return None
+        hold = self._hold(seats, amounts)
+        for purse, place in seats:
+            need = amounts[place]
+            purse.balance -= need
+            # The running mean of needs is kept where calls ask the store.
+            purse.asked += need
+            if not purse.is_active:
+                purse.is_active = True
+                self._active.add(purse)
+            if purse.balance < purse.low:
+                self._wishes.add(purse)
+        return hold
+
+    def uncovered(self, seats: Sequence[Seat], amounts: Sequence[int], served: Iterable[Purse]) -> Hold:
+        """A hold without the store: of the purses in `served` as if they had it, of all others as usual."""
+        free = set(served)
+        hold = self._hold(seats, amounts, free)
+        for purse, place in seats:
+            if purse not in free:
+                purse.balance -= amounts[place]
+        return hold
+
+    def refusal(self, seats: Sequence[Seat], amounts: Sequence[int], now_s: float) -> Refusal | None:
+        """The store's last word, if it still stands: so much was refused a moment ago."""
+        for purse, place in seats:
+            need = amounts[place]
+            if purse.balance < need and now_s < purse.dry_until_s and need >= purse.dry_need:
+                return purse.refusal
+        return None
+
+    def ask(self, who: str, seats: Sequence[Seat], amounts: Sequence[int]) -> Ask:
+        """The store is to decide; `Ask.decided` hears of it."""
+        self._last_id += 1
+        ask = Ask(self._last_id, who, seats, amounts)
+        self._queue.append(ask)
+        for purse, place in seats:
+            purse.note(amounts[place])
+            if not purse.is_active:
+                purse.is_active = True
+                self._active.add(purse)
+            if purse.balance < amounts[place]:
+                self._wishes.add(purse)
+        return ask
+
+    def leave(self, ask: Ask) -> None:
+        """Nobody waits for an ask any more."""
+        ask.decided = None
+        if ask in self._queue:
+            self._queue.remove(ask)
+
+    def settle(self, hold: Hold, spent: Spent | None) -> tuple[dict[str, int], int]:
+        """Ends a hold: what was used (None: not known, so all that was held) is written down, the rest goes
+        back. Returns what was charged to accounts of money, and by how much that passes what was held."""
+        values = self._values
+        charges: dict[str, int] = {}
+        overshoot = 0
+        for purse, covered, need, account in hold.pairs:
+            used = 0
+            if not purse.has_slots:
+                used = need if spent is None else spent[purse.measure]
+                if used:
+                    values[account] += used
+                if purse.is_money:
+                    charges[self._names[account]] = used
+                    overshoot = max(overshoot, used - need)
+            purse.held -= covered
+            purse.balance += covered - used
+            if purse.balance < 0:
+                # What was used beyond the hold comes from what else we have. More than that is no debt of
+                # ours: the store takes it from the total.
+                purse.balance = max(purse.balance, -purse.held)
+            self._news.add(purse)
+        for record in hold.records:
+            self._journal.clear(record)
+        return charges, overshoot
+
+    def _hold(self, seats: Sequence[Seat], amounts: Sequence[int], free: Iterable[Purse] = ()) -> Hold:
+        """Writes down what is taken. Raises `JournalFull`, and has done nothing then."""
+        written = [
+            (purse.account, amounts[place])
+            for purse, place in seats
+            if not (purse.at_once or purse.has_slots) and amounts[place]
+        ]
+        records = [
+            self._journal.hold(written[begin : begin + PAIRS]) for begin in range(0, len(written), PAIRS)
+        ]
+        pairs: list[Pair] = []
+        for purse, place in seats:
+            need = amounts[place]
+            if purse.at_once:
+                self._values[purse.account] += need
+                if purse in free:
+                    purse.balance = max(purse.balance - need, -purse.held)
+                self._news.add(purse)
+            elif need:
+                covered = 0 if purse in free else need
+                purse.held += covered
+                pairs.append(Pair(purse, covered, need, purse.account))
+        return Hold(pairs, records)
+
+    # what is said to the store
+
+    @property
+    def is_hurried(self) -> bool:
+        """True if somebody waits for an exchange: a call, or whoever recalled something."""
+        return bool(self._queue or self._acks)
+
+    @property
+    def has_refunds(self) -> bool:
+        """True if a purse that is shut has something to give back: within 5 ms."""
+        return any(not purse.is_open and purse.balance > 0 for purse in self._news)
+
+    @property
+    def is_behind(self) -> bool:
+        """True while the store does not know everything."""
+        return self._flight is not None or self.has_news
+
+    @property
+    def has_news(self) -> bool:
+        """True if there is anything to say."""
+        return bool(self._queue or self._acks or self._wishes or self._news or self.rows)
+
+    def exchange(self, now_s: float) -> Exchange | None:
+        """What is to be said now; None while an exchange is under way, or if there is nothing."""
+        if self._flight is not None:
+            return None
+        if not self.has_news and now_s < self._sent_s + RENEW_S:
+            return None
+        self._seq += 1
+        said = Exchange(self.owner, self.epoch, self._seq)
+        terms: dict[str, Terms] = {}
+        said.wants = [self._want(ask, terms) for ask in self._queue]
+        self._asked.update((ask.id, ask) for ask in self._queue)
+        self._queue = []
+        said.wishes = {
+            purse.bucket: max(0, purse.target() - max(0, purse.balance))
+            for purse in self._wishes
+            if self._is_named(purse, terms)
+        }
+        self._wishes = set()
+        said.used, said.returned, said.held = self._tell(terms)
+        said.acks, self._acks = sorted(self._acks), set()
+        said.rows, self.rows = self.rows, []
+        said.terms = terms
+        self._flight, self._sent_s = said, now_s
+        self.trips += 1
+        return said
+
+    def again(self) -> Exchange | None:
+        """The exchange that is under way, to be sent again after a reconnect."""
+        return self._flight
+
+    def connected(self) -> dict[str, int]:
+        """The link stands anew: what we know to have been given in all, by bucket. Wants that waited for a
+        recall are asked again, and the terms of buckets told again: the store may have forgotten them."""
+        flying = set() if self._flight is None else {want.id for want in self._flight.wants}
+        waiting = [ask for ask in self._asked.values() if ask.id not in flying]
+        for ask in waiting:
+            del self._asked[ask.id]
+        self._queue = [ask for ask in waiting if ask.decided is not None] + self._queue
+        for purse in self._purses.values():
+            purse.is_named = False
+        if self._flight is not None:
+            for bucket in self._flight.terms:
+                self._purses[bucket].is_named = True
+        return {**self._closed, **{bucket: purse.got for bucket, purse in self._purses.items() if purse.got}}
+
+    def _want(self, ask: Ask, terms: dict[str, Terms]) -> Want:
+        needs, deposit = {}, {}
+        for purse, place in ask.seats:
+            need = ask.amounts[place]
+            if not need:
+                continue
+            self._is_named(purse, terms)
+            needs[purse.bucket] = need
+            has = min(purse.balance, need)
+            if has > 0:
+                purse.balance -= has
+                purse.returned += has
+                deposit[purse.bucket] = has
+            self._news.add(purse)
+        return Want(ask.id, ask.who, needs, deposit)
+
+    def _is_named(self, purse: Purse, terms: dict[str, Terms]) -> bool:
+        if not purse.is_named:
+            purse.is_named = True
+            terms[purse.bucket] = purse.terms
+        return True
+
+    def _tell(self, terms: dict[str, Terms]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        used: dict[str, int] = {}
+        returned: dict[str, int] = {}
+        held: dict[str, int] = {}
+        values, told = self._values, self._told
+        for purse in self._news:
+            self._is_named(purse, terms)
+            if not purse.is_open and purse.balance > 0:
+                purse.returned += purse.balance
+                purse.balance = 0
+            for account in purse.accounts.values():
+                if values[account] != told[account]:
+                    used[self._names[account]] = told[account] = values[account]
+            if purse.returned != purse.told_returned:
+                returned[purse.bucket] = purse.told_returned = purse.returned
+            if purse.held != purse.told_held:
+                held[purse.bucket] = purse.told_held = purse.held
+        self._news = set()
+        return used, returned, held
+
+    # what the store says
+
+    def answered(self, reply: Reply, now_s: float) -> list[tuple[Ask, Hold | Refusal]]:
+        """Takes in a reply (or, with `seq` 0, what became of wants that waited): the asks that are decided,
+        for whoever waits for them."""
+        if reply.seq:
+            if self._flight is None or self._flight.seq != reply.seq:
+                return []
+            self._flight = None
+            self.until_s = self._sent_s + LEASE_S
+            self.owners = reply.owners
+            self._take_in(reply)
+        decided: list[tuple[Ask, Hold | Refusal]] = []
+        for number in reply.granted:
+            ask = self._asked.pop(number, None)
+            if ask is not None:
+                hold = self._granted(ask)
+                if hold is not None:
+                    decided.append((ask, hold))
+        for refusal in reply.refused:
+            ask = self._asked.pop(refusal.id, None)
+            if ask is not None:
+                self._refused(ask, refusal, now_s)
+                if ask.decided is not None:
+                    decided.append((ask, refusal))
+        for bucket, amount in reply.back.items():
+            self._gain(bucket, amount)
+        if reply.slices:
+            decided += self._serve_queue(now_s)
+        return decided
+
+    def recalled(self, buckets: Iterable[str]) -> None:
+        """Somebody waits for what is idle of these: nothing of them is kept."""
+        for bucket in buckets:
+            self._acks.add(bucket)
+            purse = self._purses.get(bucket)
+            if purse is not None:
+                self._shut(purse)
+
+    def wet(self, buckets: Iterable[str]) -> None:
+        """There may be something again."""
+        for bucket in buckets:
+            purse = self._purses.get(bucket)
+            if purse is not None:
+                purse.dry_until_s = 0.0
+
+    def switch(self, terms: Mapping[str, Terms]) -> None:
+        """A policy is in force, with these terms by rule: purses of rules that changed or are gone are given
+        back at once."""
+        for purse in self._purses.values():
+            new = terms.get(purse.rule.name)
+            if new is None or new.kind != purse.terms.kind:
+                self._shut(purse)
+            elif new._replace(stamp=0) != purse.terms._replace(stamp=0):
+                purse.terms, purse.is_named, purse.dry_until_s = new, False, 0.0
+                self._shut(purse)
+
+    def tick(self, now_s: float, wall_ms: int) -> None:
+        """Every 100 ms: demand fades, what is idle goes back, ended windows are closed."""
+        for purse in list(self._active):
+            purse.decay()
+            if wall_ms >= purse.until_ms:
+                self._shut(purse)
+            elif purse.is_open and (excess := purse.excess()) > 0:
+                purse.balance -= excess
+                purse.returned += excess
+                self._news.add(purse)
+            if purse.demand < 1:
+                purse.is_active = False
+                self._active.discard(purse)
+
+    def close_windows(self, wall_ms: int) -> None:
+        """Lets go of what no call can use any more: windows that ended an hour ago, old parts."""
+        for purse in list(self._purses.values()):
+            if wall_ms >= purse.until_ms and purse.balance:
+                self._shut(purse)
+            if purse in self._news or purse.held:
+                continue
+            old = [part for part in purse.accounts if part < purse.part - KEPT_PARTS]
+            if wall_ms >= purse.until_ms + 3_600_000 and not purse.balance:
+                old = list(purse.accounts)
+                self._closed[purse.bucket] = purse.got
+                del self._purses[purse.bucket]
+                self._active.discard(purse)
+            for part in old:
+                account = purse.accounts.pop(part)
+                del self._names[account], self._told[account]
+                self._journal.forget(account)
+
+    def give_all_back(self) -> None:
+        """The worker ends: nothing is kept."""
+        for purse in self._purses.values():
+            if purse.balance or purse.is_open:
+                self._shut(purse)
+
+    def _shut(self, purse: Purse) -> None:
+        purse.is_open, purse.low = False, 0
+        self._news.add(purse)
+
+    def _gain(self, bucket: str, amount: int) -> None:
+        purse = self._purses.get(bucket)
+        if purse is None:
+            return
+        purse.got += amount
+        purse.balance += amount
+        if not purse.is_open:
+            self._news.add(purse)
+
+    def _take_in(self, reply: Reply) -> None:
+        for bucket, amount in reply.slices.items():
+            purse = self._purses.get(bucket)
+            if purse is not None:
+                purse.is_open = True
+                purse.low = purse.target() // 4
+                self._gain(bucket, amount)
+        for bucket in reply.shut:
+            purse = self._purses.get(bucket)
+            if purse is not None:
+                self._shut(purse)
+        for bucket, terms in reply.edited.items():
+            purse = self._purses.get(bucket)
+            if purse is not None:
+                purse.terms = terms
+
+    def _granted(self, ask: Ask) -> Hold | None:
+        """What was granted is ours; a hold of it, or None if nobody waits for it."""
+        for purse, place in ask.seats:
+            purse.got += ask.amounts[place]
+            purse.dry_until_s = 0.0
+        if ask.decided is not None:
+            return self._hold(ask.seats, ask.amounts)
+        for purse, place in ask.seats:
+            purse.balance += ask.amounts[place]
+            self._news.add(purse)
+        return None
+
+    def _refused(self, ask: Ask, refusal: Refusal, now_s: float) -> None:
+        purse = self._purses.get(refusal.bucket)
+        if purse is None:
+            return
+        purse.refusal = refusal
+        purse.dry_until_s = now_s + refusal.dry_ms / 1000
+        purse.dry_need = next((ask.amounts[place] for each, place in ask.seats if each is purse), 0)
+
+    def _serve_queue(self, now_s: float) -> list[tuple[Ask, Hold | Refusal]]:
+        """Those that have not been asked for yet may find what they need in a slice, the oldest first."""
+        served: list[tuple[Ask, Hold | Refusal]] = []
+        for ask in list(self._queue):
+            hold = self.take(ask.seats, ask.amounts, now_s)
+            if hold is not None:
+                self._queue.remove(ask)
+                served.append((ask, hold))
+        return served
+
+
+def ones(seats: Sequence[Seat]) -> bool:
+    """True if all needs are one: nothing of a call need be measured."""
+    return all(place == ONE for _, place in seats)
