@@ -37,7 +37,7 @@ DOORS = {
     "pydantic": ("policy/spec.py", "policy/values.py", "policy/merge.py"),
     "pydantic_core": ("policy/merge.py",),
     "typer": ("cli/",),
-    "uvloop": ("line/worker.py",),
+    "uvloop": ("line/worker.py", "control/keeper.py"),
     "watchfiles": ("control/reload.py",),
     "yaml": ("policy/load.py",),
 }

@@ -278,6 +278,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--index", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--control-socket", required=True)
+    parser.add_argument("--keeper-socket", required=True)
+    parser.add_argument("--journals", required=True)
     parser.add_argument("--slots", required=True)
     parser.add_argument("--targets", required=True)
     parser.add_argument("--life-fd", type=int, required=True)

@@ -208,7 +208,7 @@ class Store(Protocol):
         ...
 
     async def unfit(self) -> str:
-        """Why what is written here may be lost, for an operator: a store that promises durability gives ""."""
+        """Why what is written here may be lost, for an operator; "" if it lasts."""
         ...
 
     def events(self) -> AsyncIterator[Event]:
