@@ -59,7 +59,6 @@ class Keeper:
         self._options = options
         self._state = Path(options.state)
         self._opener = opener
-        self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._store = KeptStore(KeeperMeters(SlotFile.open(options.slots)), self._store_changed)
@@ -67,6 +66,9 @@ class Keeper:
         self._books = Books(self._store)
         self._burials = Burials(Path(options.journals), journals, self._settle)
         self._server = LedgerServer(self)
+        self._link = ControlLink(
+            options.control_socket, KEEPER, self._prepare, self._switch, lambda lines: None
+        )
         self._choice = Choice(self._state)
         self._kind = ""
         """Of the store of this run; "" before it is chosen."""
@@ -77,32 +79,15 @@ class Keeper:
         self._terms_are_due = False
         self._setting_terms = asyncio.Lock()
 
-    async def run(self) -> None:
-        """Until SIGTERM and the end of the workers."""
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(report_escaped)
-        loop.add_reader(self._options.life_fd, os._exit, 1)
-        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
-        # A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means.
-        loop.add_signal_handler(signal.SIGINT, lambda: None)
+    async def start(self) -> None:
+        """Takes connections from now on; the store is opened when it is known which."""
         if self._choice.kept() == EMBEDDED:
             self._choose(None, {})
         await self._server.start(socket.socket(fileno=self._options.keeper_socket_fd))
-        link = ControlLink(
-            self._options.control_socket, KEEPER, self._prepare, self._switch, lambda lines: None
-        )
-        await link.start()
+        await self._link.start()
         self._start(self._keep_house())
-        # Messages and buckets make no cycles: the collector need not look through all buckets while a worker
-        # waits for a grant, so its last generation may come a thousand times as seldom.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 1000)
-        await self._stopping.wait()
-        await self._finish()
-        await link.close()
 
-    async def _finish(self) -> None:
+    async def finish(self) -> None:
         """The workers have gone: what they said last is booked, and what they left is settled."""
         if self._serving:
             await asyncio.wait(self._serving, timeout=FINISH_S)
@@ -112,6 +97,7 @@ class Keeper:
         self._server.close()
         for task in (*self._serving, *self._tasks):
             task.cancel()
+        await self._link.close()
         await self._store.close()
 
     # policy
@@ -268,6 +254,25 @@ def _must_last(rule: Mapping[str, Any]) -> bool:
     return rule["kind"] in (MONEY, ROLLING) and rule["strict"] and rule["mode"] == "enforce"
 
 
+async def run(keeper: Keeper, life_fd: int) -> None:
+    """Until SIGTERM and the end of the workers."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(report_escaped)
+    loop.add_reader(life_fd, os._exit, 1)
+    stopping = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    # A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    await keeper.start()
+    # Messages and buckets make no cycles: the collector need not look through all buckets while a worker
+    # waits for a grant, so its last generation may come a thousand times as seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 1000)
+    await stopping.wait()
+    await keeper.finish()
+
+
 def main(
     arguments: list[str] | None = None,
     opener: Opener = store_choice.open_store,
@@ -281,10 +286,10 @@ def main(
         parser.add_argument(name, type=int, required=True)
     options = parser.parse_args(arguments)
 
-    async def run() -> None:
-        await Keeper(options, opener, journals or abandoned_journals()).run()
+    async def serve() -> None:
+        await run(Keeper(options, opener, journals or abandoned_journals()), options.life_fd)
 
-    uvloop.run(run())
+    uvloop.run(serve())
     return 0
 
 
