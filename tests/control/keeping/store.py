@@ -24,7 +24,7 @@ LIMIT = Terms("slots", 10)
 
 
 class MemoryStore:
-    """Buckets of `LIMIT` until terms say otherwise. A file `down` in its folder takes it down; one `unfit` says
+    """Buckets of `LIMIT` until terms say otherwise. A file `down` in its folder takes it down; `unfit` says
     why it does not last; everything it was asked stands in `calls.jsonl`."""
 
     def __init__(self, folder: Path) -> None:
