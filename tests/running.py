@@ -71,7 +71,7 @@ class Gateway:
             )
 
     def running(self) -> dict[str, Any]:
-        """The state folder's run.json: pid, listen, admin, control_pid, worker_pids."""
+        """The state folder's run.json: pid, listen, admin, control_pid, keeper_pid, worker_pids."""
         return dict(json.loads((self.state / "run.json").read_text()))
 
     async def ready(self, *, within_s: float = 20) -> None:

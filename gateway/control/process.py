@@ -21,6 +21,7 @@ from gateway.control.logwriter import LogWriter
 from gateway.control.objects import StoredObjects
 from gateway.control.reload import Reloader
 from gateway.link.control_end import WorkerLinks
+from gateway.link.keeper_queries import KeeperQueries
 from gateway.link.target_table import TargetTable
 from gateway.telemetry import table
 from gateway.telemetry.diagnostics import report_escaped, say
@@ -45,6 +46,7 @@ class Control:
         self._writer = LogWriter(options.log, meters.log_dropped)
         self._objects = StoredObjects(Path(options.state) / "objects.db")
         self._links = WorkerLinks(self._writer.write, self._objects.answer)
+        self._keeper = KeeperQueries(options.keeper_socket)
         self._reloader = Reloader(
             Path(options.policies),
             Path(options.state),
@@ -69,6 +71,7 @@ class Control:
         admin_socket = socket.socket(fileno=self._options.admin_fd)
         loopback = is_loopback(admin_socket.getsockname()[0])
         await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
+        await self._keeper.start()
         port = AdminPort(build_app(self, self._exposition, loopback=loopback))
         await port.start(admin_socket)
         if not await self._reloader.first():
@@ -83,6 +86,7 @@ class Control:
         for task in self._tasks:
             task.cancel()
         await self._links.close()
+        await self._keeper.close()
         await port.close()
         if self._simulator is not None:
             await self._simulator.stop()
@@ -98,12 +102,12 @@ class Control:
         compiled = self._reloader.compiled
         if compiled is None:
             return ["no policy"]
-        used = self._links.in_force()
-        return [
-            f"worker {index} has not taken up the policy"
-            for index in range(self._options.workers)
-            if used.get(index) != compiled.tables["hash"]
-        ]
+        used, hash_ = self._links.in_force(), compiled.tables["hash"]
+        late = [f"worker {index}" for index in range(self._options.workers) if used.get(index) != hash_]
+        if compiled.tables.get("rules") and self._links.keeper_in_force() != hash_:
+            late.append("the keeper")
+        reasons = [f"{who} has not taken up the policy" for who in late]
+        return reasons + [f"store: {self._keeper.why}"] * bool(self._keeper.why)
 
     def policy(self) -> dict[str, Any]:
         reloader = self._reloader
@@ -211,7 +215,7 @@ class Control:
 def main(arguments: list[str] | None = None) -> int:
     """Started by the supervisor with everything it needs as flags."""
     parser = argparse.ArgumentParser(prog="headgate-control")
-    for name in ("--policies", "--state", "--listen", "--slots-dir", "--targets", "--log"):
+    for name in ("--policies", "--state", "--listen", "--slots-dir", "--targets", "--log", "--keeper-socket"):
         parser.add_argument(name, required=True)
     for name in ("--admin-fd", "--control-socket-fd", "--workers", "--life-fd"):
         parser.add_argument(name, type=int, required=True)

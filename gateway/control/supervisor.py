@@ -1,8 +1,9 @@
 """The supervisor: starts, watches and restarts the other processes. Small enough not to fail.
 
 It holds what must outlive them: the state folder's lock, the listening sockets (one per worker, so that
-a dead worker's queued connections are served by its replacement), the shared memory files and the end
-of a pipe whose closing tells every child that the supervisor is gone. Standard library only.
+a dead worker's queued connections are served by its replacement; those of control and of the keeper, at which
+a worker's connection waits while they are replaced), the shared memory files and the end of a pipe whose
+closing tells every child that the supervisor is gone. Standard library only.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from gateway.telemetry.slots import SlotFile
 WORKER_STOP_S = 8.0
 """How long workers may take to end after their calls: callers take the last bytes, control the last lines."""
 CONTROL_STOP_S = 8.0
+"""How long the keeper and control may take when workers have gone: the last usage rows, the last lines."""
 QUICK_DEATH_S = 2.0
 LONGEST_BACKOFF_S = 5.0
 _WATCH_S = 0.5
@@ -106,7 +108,8 @@ class Supervisor:
         self._socket_folder: str | None = None
         self._signals: list[int] = []
         self._is_cut = False
-        self._first_control: subprocess.Popen[bytes] | None = None
+        self._first: tuple[subprocess.Popen[bytes] | None, ...] = ()
+        """The first control and keeper."""
         self._lock_fd = self._lock()
         # The usual soft limit, 1,024, is reached by 500 streams; children inherit ours.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -120,17 +123,22 @@ class Supervisor:
         self._restarts_slot = self._restarts.series(table.WORKER_RESTARTS, ())
         for index in range(options.workers):
             SlotFile.create(slots / f"worker-{index}")
-        SlotFile.create(slots / "control", slots=64)
+        for name in ("control", "keeper"):
+            SlotFile.create(slots / name, slots=64)
+        (self._state / "journal").mkdir(exist_ok=True, mode=0o700)
+        # Which store this run uses, by the keeper: a new run may use another one.
+        (self._state / "store").unlink(missing_ok=True)
         TargetTable.create(self._state / "targets", options.workers)
         life_read, self._life_write = os.pipe()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._control_link = self._control_socket()
-        self.control = Child("control", *self._control_command(self._control_link, life_read))
-        path = self._control_link.getsockname()
+        self._control_link = self._unix_socket("control.sock")
+        self._keeper_link = self._unix_socket("keeper.sock")
+        self.control = Child("control", *self._control_command(life_read))
+        self.keeper = Child("keeper", *self._keeper_command(life_read))
         self.workers = [
-            Child(f"worker {index}", *self._worker_command(index, path, life_read))
+            Child(f"worker {index}", *self._worker_command(index, life_read))
             for index in range(options.workers)
         ]
 
@@ -143,9 +151,9 @@ class Supervisor:
         # Children inherit this: one that is still starting does not die of being told to leave.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for child in (self.control, *self.workers):
+        for child in (self.control, self.keeper, *self.workers):
             child.start()
-        self._first_control = self.control.process
+        self._first = (self.control.process, self.keeper.process)
         self._write_run_file()
         try:
             if not self._serve():
@@ -158,7 +166,7 @@ class Supervisor:
 
     def _serve(self) -> bool:
         """Until told to stop, and then on for the drain delay; False if nothing can be served this way."""
-        children = (self.control, *self.workers)
+        children = (self.control, self.keeper, *self.workers)
         leave_at_s = float("inf")
         while True:
             now_s = time.monotonic()
@@ -183,8 +191,8 @@ class Supervisor:
             self._sleep(leave_at_s - now_s, children)
 
     def _keep_alive(self, children: Iterable[Child]) -> bool:
-        """Starts again what has ended; False if it was the first control, which says that nothing can be
-        served this way. A later one that cannot start leaves the workers what they have."""
+        """Starts again what has ended; False if it was the first control or keeper, which says that nothing
+        can be served this way. A later one that cannot start leaves the workers what they have."""
         for child in children:
             if child.process is None:
                 if time.monotonic() >= child.restart_at_s:
@@ -194,16 +202,17 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
-            if child.process is self._first_control and code == 2:
+            if child.process in self._first and code == 2:
                 return False
             child.died()
             say(f"{child.name} ended ({_ending(code)}); starting it again")
-            if child is not self.control:
+            if child in self.workers:
                 self._restarts.values[self._restarts_slot] += 1
         return True
 
     def _finish(self) -> None:
-        """Workers finish what is under way; control goes on taking their log lines. A signal cuts."""
+        """Workers finish what is under way; control goes on taking their log lines, the keeper their usage. A
+        signal cuts."""
         # New callers are refused, and go elsewhere, as soon as the workers have closed their ends too.
         for bound in self._listeners:
             bound.close()
@@ -217,19 +226,23 @@ class Supervisor:
                     deadline_s = time.monotonic() + WORKER_STOP_S
                     for worker in self.workers:
                         worker.signal(signal.SIGUSR2)
-            self._keep_alive([self.control])
+            self._keep_alive([self.control, self.keeper])
             self.control.signal(signal.SIGUSR1)
-            self._sleep(_WATCH_S, [self.control])
+            self._sleep(_WATCH_S, [self.control, self.keeper])
 
     def _stop_all(self) -> None:
-        """Ends what is left: workers at once, control when it has written their last lines."""
+        """Ends what is left: workers at once, control when it has written their last lines, the keeper when
+        it has booked their last use."""
         for worker in self.workers:
             worker.signal(signal.SIGKILL)
-        self.control.signal(signal.SIGTERM)
+        last = (self.keeper, self.control)
+        for child in last:
+            child.signal(signal.SIGTERM)
         deadline_s = time.monotonic() + CONTROL_STOP_S
-        while self.control.is_alive() and time.monotonic() < deadline_s:
+        while any(child.is_alive() for child in last) and time.monotonic() < deadline_s:
             self._sleep(_WATCH_S)
-        self.control.signal(signal.SIGKILL)
+        for child in last:
+            child.signal(signal.SIGKILL)
 
     def _sleep(self, most_s: float, children: Iterable[Child] = ()) -> None:
         """Until a signal comes (a child's end is one), one of `children` must start again, or the time is up;
@@ -273,11 +286,11 @@ class Supervisor:
             self._listeners.append(_bind(where, "--listen", reuse_port=True))
         return where
 
-    def _control_socket(self) -> socket.socket:
-        path = str(self._state / "control.sock")
+    def _unix_socket(self, name: str) -> socket.socket:
+        path = str(self._state / name)
         if len(path.encode()) > _SOCKET_PATH_BYTES:
-            self._socket_folder = tempfile.mkdtemp(prefix="headgate-")
-            path = os.path.join(self._socket_folder, "control.sock")
+            self._socket_folder = self._socket_folder or tempfile.mkdtemp(prefix="headgate-")
+            path = os.path.join(self._socket_folder, name)
         Path(path).unlink(missing_ok=True)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         bound.bind(path)
@@ -285,14 +298,15 @@ class Supervisor:
         bound.listen(256)
         return bound
 
-    def _control_command(self, link: socket.socket, life: int) -> tuple[list[str], tuple[int, ...]]:
-        options = self._options
+    def _control_command(self, life: int) -> tuple[list[str], tuple[int, ...]]:
+        options, link = self._options, self._control_link
         flags = {
             "--policies": options.policies,
             "--state": str(self._state),
             "--listen": self.listen,
             "--admin-fd": str(self._admin.fileno()),
             "--control-socket-fd": str(link.fileno()),
+            "--keeper-socket": self._keeper_link.getsockname(),
             "--slots-dir": str(self._state / "slots"),
             "--targets": str(self._state / "targets"),
             "--workers": str(options.workers),
@@ -305,12 +319,27 @@ class Supervisor:
             command.append("--banner")
         return command, (self._admin.fileno(), link.fileno(), life)
 
-    def _worker_command(self, index: int, path: str, life: int) -> tuple[list[str], tuple[int, ...]]:
+    def _keeper_command(self, life: int) -> tuple[list[str], tuple[int, ...]]:
+        flags = {
+            "--state": str(self._state),
+            "--keeper-socket-fd": str(self._keeper_link.fileno()),
+            "--control-socket": self._control_link.getsockname(),
+            "--journals": str(self._state / "journal"),
+            "--slots": str(self._state / "slots" / "keeper"),
+            "--life-fd": str(life),
+        }
+        command = [sys.executable, "-m", "gateway.control.keeper"]
+        command += [word for pair in flags.items() for word in pair]
+        return command, (self._keeper_link.fileno(), life)
+
+    def _worker_command(self, index: int, life: int) -> tuple[list[str], tuple[int, ...]]:
         listener = self._listeners[index]
         flags = {
             "--index": str(index),
             "--listen-fd": str(listener.fileno()),
-            "--control-socket": path,
+            "--control-socket": self._control_link.getsockname(),
+            "--keeper-socket": self._keeper_link.getsockname(),
+            "--journals": str(self._state / "journal"),
             "--slots": str(self._state / "slots" / f"worker-{index}"),
             "--targets": str(self._state / "targets"),
             "--life-fd": str(life),
@@ -327,6 +356,7 @@ class Supervisor:
             "listen": self.listen,
             "admin": _address(host, port),
             "control_pid": self.control.pid,
+            "keeper_pid": self.keeper.pid,
             "worker_pids": [worker.pid for worker in self.workers],
         }
         fresh = self._state / "run.json.new"

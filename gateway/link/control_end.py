@@ -14,6 +14,7 @@ import orjson
 from gateway.link.frames import (
     ASK,
     HELLO,
+    KEEPER,
     LOG,
     LOGGED,
     PREPARE,
@@ -27,6 +28,9 @@ from gateway.link.frames import (
 
 Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Answers a worker's question; may be asked the same one twice."""
+
+KEEPERS = ("hash", "stamp", "rules", "store")
+"""The tables that the keeper is given; `store` is in nobody else's, keys of providers are not in its."""
 
 PREPARE_S = 2.0
 """How long a worker may take to build a snapshot; one that takes longer gets it when it answers."""
@@ -43,7 +47,7 @@ class WorkerLinks:
         self._answerer = answerer
         self._answering: set[asyncio.Task[None]] = set()
         self._ends: set[_End] = set()
-        self._tables = b""
+        self._tables = self._keepers = b""
         self._hash = ""
         self._server: asyncio.Server | None = None
         self._switched = asyncio.Event()
@@ -61,13 +65,16 @@ class WorkerLinks:
             end.close()
 
     async def switch(self, tables: Mapping[str, Any]) -> list[int]:
-        """Two phases: every worker builds the snapshot, then all take it up.
+        """Two phases: every worker, and the keeper, builds what it needs of the policy, then all take it up.
 
         Returns the indexes of workers that did not build it in time; they get it when they do.
         """
-        self._tables, self._hash = orjson.dumps(tables), tables["hash"]
-        ends = [end for end in self._ends if end.index is not None]
-        waits = [end.prepare(self._tables, self._hash) for end in ends]
+        self._hash = tables["hash"]
+        self._tables = orjson.dumps({name: table for name, table in tables.items() if name != "store"})
+        self._keepers = orjson.dumps({name: tables[name] for name in KEEPERS if name in tables})
+        # The keeper first: workers that go by the new policy should find its limits there.
+        ends = sorted((end for end in self._ends if end.index is not None), key=lambda end: end.is_worker)
+        waits = [end.prepare(self._tables_of(end), self._hash) for end in ends]
         if waits:
             await asyncio.wait(waits, timeout=PREPARE_S)
         for end in ends:
@@ -75,11 +82,19 @@ class WorkerLinks:
                 end.switch(self._hash)
             else:
                 end.wants_switch = True
-        return sorted(end.index for end in ends if end.index is not None and end.prepared != self._hash)
+        return sorted(
+            end.index
+            for end in ends
+            if end.index is not None and end.is_worker and end.prepared != self._hash
+        )
 
     def in_force(self) -> dict[int, str]:
         """Worker index → hash of the policy it uses ("" before its first)."""
-        return {end.index: end.switched for end in self._ends if end.index is not None}
+        return {end.index: end.switched for end in self._ends if end.index is not None and end.is_worker}
+
+    def keeper_in_force(self) -> str:
+        """The hash of the policy that the keeper uses; "" before its first, and while there is no keeper."""
+        return next((end.switched for end in self._ends if end.index == KEEPER), "")
 
     async def all_switched(self, workers: int) -> None:
         """Waits until that many workers use the policy that was shipped last."""
@@ -94,8 +109,11 @@ class WorkerLinks:
     def joined(self, end: _End) -> None:
         """A worker said who it is: it gets the policy in force."""
         if self._tables:
-            end.prepare(self._tables, self._hash)
+            end.prepare(self._tables_of(end), self._hash)
             end.wants_switch = True
+
+    def _tables_of(self, end: _End) -> bytes:
+        return self._keepers if end.index == KEEPER else self._tables
 
     def add(self, end: _End) -> None:
         self._ends.add(end)
@@ -117,7 +135,7 @@ class WorkerLinks:
 
 
 class _End(asyncio.Protocol):
-    """One worker's connection."""
+    """One worker's connection, or the keeper's."""
 
     def __init__(self, links: WorkerLinks) -> None:
         self._links = links
@@ -168,6 +186,10 @@ class _End(asyncio.Protocol):
         elif kind == SWITCHED:
             self.switched = message["hash"]
             self._links.switched()
+
+    @property
+    def is_worker(self) -> bool:
+        return self.index is not None and self.index != KEEPER
 
     def prepare(self, tables: bytes, hash_: str) -> asyncio.Future[None]:
         """Sends a policy; done when the worker answered or left."""

@@ -15,6 +15,9 @@ LOG, LOGGED = 16, 17
 """LOG worker → control: whole JSON lines, each with its line end; LOGGED control → worker, in decimal digits:
 so many lines more are written, or counted as dropped."""
 
+KEEPER = -1
+"""The `index` in the keeper's HELLO: it is given policies like a worker, and is none."""
+
 MAX_PAYLOAD = 64 << 20
 _HEAD = struct.Struct(">IB")
 

@@ -17,15 +17,23 @@ OWNER = 32
 """worker → keeper {"owner", "epoch", "journal": path, "got": {bucket: given in all}}: the first message."""
 EXCHANGE, ANSWER = 33, 34
 """EXCHANGE worker → keeper: an `Exchange`; ANSWER keeper → worker: its `Reply`, or one for wants that were
-parked (`seq` 0)."""
+parked (`seq` 0). Its `recalls` stay with the keeper."""
 RECALL = 35
-"""keeper → worker [bucket, …]: shut them, return what is idle, say so by an exchange at once."""
+"""keeper → worker [bucket, …]: shut them, return what is idle, say so by an exchange at once (`acks`)."""
 WET = 36
 """keeper → worker [bucket, …]: refusals by memory end; there may be something again."""
 STORE = 37
-"""keeper → worker {"up": bool}: whether the store answers. Sent after OWNER and at every change."""
+"""keeper → worker, control {"up": bool, "why": str}: whether the store answers, and why it may not be used
+("" if it may). Sent after OWNER, after control's first QUERY, and at every change."""
 QUERY, RESULT = 38, 39
-"""control → keeper {"n", "what", …}; keeper → control {"n", …} or {"n", "error"}."""
+"""control → keeper {"n", "what", …}; keeper → control {"n", "result"} or {"n", "error"}. `what`:
+
+- "state" → {"up", "why"}
+- "balances", `rule` ("" for all) → [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
+- "spend", `by` [column, …], `since_ms`, `until_ms` → [{column: value, …}, …]
+- "verify" → [sentence, …]
+- "adjust", `bucket`, `amount`, `who`, `note` → the bucket's balance
+- "reset", `rule`, `subject` ("" for all), `who`, `note` → the balances of the buckets that are full again"""
 
 
 def encode(message: Exchange | Reply) -> bytes:

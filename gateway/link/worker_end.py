@@ -1,4 +1,4 @@
-"""The worker's end of the link to control: takes policies, sends log lines, never waits.
+"""The worker's end of the link to control, and the keeper's: takes policies, sends log lines, never waits.
 
 Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted. They are
 held until control says that it has written them, so that its death loses none; a few may then come twice.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import orjson
@@ -37,14 +37,17 @@ MAX_QUESTIONS = 4096
 
 
 class ControlLink:
-    """Connects to control, again and again for ever, and hands over what it says."""
+    """Connects to control, again and again for ever, and hands over what it says.
+
+    If `on_switch` returns something to wait for, control is told of the switch when that is done.
+    """
 
     def __init__(
         self,
         path: str,
         index: int,
         on_prepare: Callable[[dict[str, Any]], None],
-        on_switch: Callable[[str], None],
+        on_switch: Callable[[str], Awaitable[None] | None],
         on_drop: Callable[[int], None],
     ) -> None:
         self._path = path
@@ -61,6 +64,7 @@ class ControlLink:
         self._timer: asyncio.TimerHandle | None = None
         self._end: _End | None = None
         self._dial: asyncio.Task[None] | None = None
+        self._switching: set[asyncio.Task[None]] = set()
         self._questions: dict[int, tuple[bytes, Callable[[dict[str, Any]], None]]] = {}
         self._asked = 0
         self._loop = asyncio.get_running_loop()
@@ -167,8 +171,13 @@ class ControlLink:
             self._reply(end, PREPARED, answer)
         elif kind == SWITCH:
             hash_ = orjson.loads(payload)["hash"]
-            self._on_switch(hash_)
-            self._reply(end, SWITCHED, {"hash": hash_})
+            done = self._on_switch(hash_)
+            if done is None:
+                self._reply(end, SWITCHED, {"hash": hash_})
+            else:
+                task = self._loop.create_task(self._reply_after(done, end, hash_))
+                self._switching.add(task)
+                task.add_done_callback(self._switching.discard)
         elif kind == REPLY:
             reply = orjson.loads(payload)
             _, told = self._questions.pop(reply["n"], (b"", None))
@@ -181,6 +190,10 @@ class ControlLink:
         self._held, self._sent_held = self._sent_held + self._held, 0
         if self._lines and self._timer is None:
             self._timer = self._loop.call_later(FLUSH_S, self._flush)
+
+    async def _reply_after(self, done: Awaitable[None], end: _End | None, hash_: str) -> None:
+        await done
+        self._reply(end, SWITCHED, {"hash": hash_})
 
     @staticmethod
     def _reply(end: _End | None, kind: int, answer: dict[str, str]) -> None:

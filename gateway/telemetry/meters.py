@@ -208,3 +208,22 @@ class ControlMeters:
     def log_dropped(self, lines: int) -> None:
         """Log lines that could not be written."""
         self._values[self._dropped] += lines
+
+
+class KeeperMeters:
+    """The metrics of the keeper."""
+
+    __slots__ = ("_trips", "_up", "_values")
+
+    def __init__(self, slots: SlotFile) -> None:
+        self._values = slots.values
+        self._trips = slots.series(table.STORE_ROUND_TRIPS, ())
+        self._up = slots.series(table.STORE_UP, ())
+
+    def round_trip(self) -> None:
+        """The store is asked once."""
+        self._values[self._trips] += 1
+
+    def store_is_up(self, is_up: bool) -> None:
+        """The store answers, or does not."""
+        self._values[self._up] = is_up

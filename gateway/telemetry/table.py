@@ -134,6 +134,16 @@ POLICY_AGE = Metric(
 WORKER_RESTARTS = Metric(
     "headgate_worker_restarts_total", "counter", "", (), "Workers that died and were replaced."
 )
+STORE_ROUND_TRIPS = Metric(
+    "headgate_store_round_trips_total",
+    "counter",
+    "",
+    (),
+    "Questions of the keeper to the store of limits and budgets.",
+)
+STORE_UP = Metric(
+    "headgate_store_up", "gauge", "", (), "1 while the store of limits and budgets answers, else 0."
+)
 LOG_DROPPED = Metric(
     "headgate_log_dropped_total", "counter", "", (), "Log lines dropped because nobody took them in time."
 )

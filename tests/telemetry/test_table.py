@@ -30,6 +30,8 @@ LABELS = {
     "headgate_policy_info": "hash",
     "headgate_policy_age_seconds": "",
     "headgate_worker_restarts_total": "",
+    "headgate_store_round_trips_total": "",
+    "headgate_store_up": "",
     "headgate_log_dropped_total": "",
     "gen_ai_client_token_usage": f"{GEN_AI} gen_ai_token_type",
     "gen_ai_client_operation_duration_seconds": f"{GEN_AI} error_type",
