@@ -22,7 +22,7 @@ from gateway.quota.contract import (
     Terms,
     Want,
 )
-from gateway.quota.tickets import HORIZON_MS, Tickets
+from gateway.quota.tickets import HORIZON_MS, Ticket, Tickets
 
 LEASE_MS = 30_000
 WAITED_MS = 50
@@ -39,6 +39,8 @@ class _OwnerState:
     lease_ms: int
     seq: int = 0
     reply: Reply | None = None
+    is_lost: bool = False
+    """True from when its lease ran out until it is heard of."""
 
 
 def rule_of(bucket: str) -> str:
@@ -60,6 +62,8 @@ class Book:
         self.rules: dict[str, Terms] = {}
         """The newest terms of each rule that was ever named."""
         self._owners: dict[str, _OwnerState] = {}
+        self._buried: dict[str, int] = {}
+        """Owner → its last epoch that was buried: its journal said all, so it has nothing more to tell."""
         self._tickets: dict[str, Tickets] = {}
         self._told: dict[tuple[Owner, str], int] = {}
         """Of rolling windows: what an owner has used of an account, in all."""
@@ -68,19 +72,28 @@ class Book:
 
     def hello(self, owner: str, epoch: int, got: Mapping[str, int], now_ms: int) -> None:
         """See `contract.Store.hello`."""
+        if self._is_past(owner, epoch):
+            return
         who = self._heard(owner, epoch, now_ms)
         for bucket_id, share in self._shares(who):
             arrived = got.get(bucket_id, 0)
             if arrived < share.given:
+                # The last reply gave it and was never heard: sent again, that exchange is decided anew.
+                self._owners[owner].reply = None
                 share.given = arrived
                 self.buckets[bucket_id].recount()
 
     def exchange(self, exchange: Exchange, now_ms: int) -> Reply:
         """See `contract.Store.exchange`."""
+        if self._is_past(exchange.owner, exchange.epoch):
+            return Reply(exchange.seq)
         owner = self._heard(exchange.owner, exchange.epoch, now_ms)
         state = self._owners[exchange.owner]
-        if not exchange.final and exchange.seq == state.seq and state.reply is not None:
-            return state.reply
+        if not exchange.final:
+            if exchange.seq < state.seq:
+                return Reply(exchange.seq)  # Late, and answered long ago.
+            if exchange.seq == state.seq and state.reply is not None:
+                return state.reply
         reply = Reply(exchange.seq)
         self._name(exchange.terms, reply, now_ms)
         self._settle(owner, exchange.used, exchange.returned, now_ms)
@@ -121,6 +134,7 @@ class Book:
             del bucket.outs[who]
             bucket.recount()
         self._told = {key: told for key, told in self._told.items() if key[0] != who}
+        self._buried[owner] = max(epoch, self._buried.get(owner, epoch))
         state = self._owners.get(owner)
         if state is not None and state.epoch == epoch:
             del self._owners[owner]
@@ -130,12 +144,10 @@ class Book:
         """See `contract.Store.expire`."""
         gone = []
         for name, state in self._owners.items():
-            who = (name, state.epoch)
-            alive = [(bucket, share) for bucket, share in self._shares(who) if not share.is_lost]
-            if state.lease_ms < now_ms and alive:
+            if state.lease_ms < now_ms and not state.is_lost:
                 gone.append(name)
-                for bucket_id, share in alive:
-                    self.buckets[bucket_id].lose(share)
+                state.is_lost = True
+                self._lose((name, state.epoch))
         return gone
 
     def set_terms(self, terms: Mapping[str, Terms], now_ms: int) -> list[str]:
@@ -171,15 +183,27 @@ class Book:
 
     # owners
 
+    def _is_past(self, owner: str, epoch: int) -> bool:
+        """True if the owner was buried, or has begun a later epoch: only its journal counts then."""
+        state = self._owners.get(owner)
+        return epoch <= self._buried.get(owner, epoch - 1) or (state is not None and epoch < state.epoch)
+
     def _heard(self, owner: str, epoch: int, now_ms: int) -> Owner:
         """An owner speaks: its lease begins anew, and what was given up for lost is found again."""
         state = self._owners.get(owner)
         if state is None or state.epoch < epoch:
+            if state is not None and not state.is_lost:
+                self._lose((owner, state.epoch))
             state = self._owners[owner] = _OwnerState(epoch, 0)
-        if state.epoch == epoch:
-            state.lease_ms = now_ms + LEASE_MS
-        self._find((owner, epoch))
+        state.lease_ms = now_ms + LEASE_MS
+        if state.is_lost:
+            state.is_lost = False
+            self._find((owner, epoch))
         return owner, epoch
+
+    def _lose(self, who: Owner) -> None:
+        for bucket_id, share in self._shares(who):
+            self.buckets[bucket_id].lose(share)
 
     def _find(self, who: Owner) -> None:
         for bucket_id, share in self._shares(who):
@@ -275,10 +299,13 @@ class Book:
         return True
 
     def _refuse(self, owner: Owner, want: Want, short: list[str], reply: Reply, now_ms: int) -> None:
-        refusals = [self._refusal(bucket_id, want, now_ms) for bucket_id in short]
+        found = [self._refusal(bucket_id, want, now_ms) for bucket_id in short]
         # Who can say nothing makes wait the longest.
-        blamed = max(refusals, key=lambda refusal: (refusal.wait_ms < 0, refusal.wait_ms))
+        blamed, ticket = max(found, key=lambda each: (each[0].wait_ms < 0, each[0].wait_ms))
         reply.refused.append(blamed)
+        if ticket is not None:
+            # One for the call: a second, due earlier, would lapse and bar its caller.
+            self._tickets[blamed.bucket].issue(ticket)
         for bucket_id, amount in want.deposit.items():
             bucket = self.buckets[bucket_id]
             share = bucket.share(owner)
@@ -286,18 +313,19 @@ class Book:
                 bucket.take(share, amount)
                 reply.back[bucket_id] = reply.back.get(bucket_id, 0) + amount
 
-    def _refusal(self, bucket_id: str, want: Want, now_ms: int) -> Refusal:
+    def _refusal(self, bucket_id: str, want: Want, now_ms: int) -> tuple[Refusal, Ticket | None]:
+        """Why this bucket refuses, and the ticket it could give."""
         bucket, need = self.buckets[bucket_id], want.needs[bucket_id]
         terms, free = bucket.terms, self._available(bucket_id, bucket, want.who, now_ms)
-        wait_ms, dry_ms = -1, DRY_MS
+        wait_ms, dry_ms, ticket = -1, DRY_MS, None
         if terms.kind == RATE and need <= terms.burst:
             tickets = self._tickets.get(bucket_id)
             if tickets is None:
                 tickets = self._tickets[bucket_id] = Tickets(terms.limit, terms.window_ms)
-            due_ms = tickets.issue(want.who, need, bucket.free, now_ms)
-            wait_ms, dry_ms = (HORIZON_MS, FAR_DRY_MS) if due_ms is None else (due_ms, 0)
+            ticket = tickets.next(want.who, need, bucket.free, now_ms)
+            wait_ms, dry_ms = (HORIZON_MS, FAR_DRY_MS) if ticket is None else (ticket.at_ms - now_ms, 0)
         is_held = terms.kind in (MONEY, ROLLING) and bucket.total >= need
-        return Refusal(want.id, bucket_id, wait_ms, dry_ms, is_held, max(0, free))
+        return Refusal(want.id, bucket_id, wait_ms, dry_ms, is_held, max(0, free)), ticket
 
     def _grant_wish(self, owner: Owner, bucket_id: str, wish: int, reply: Reply, now_ms: int) -> None:
         bucket = self.buckets[bucket_id]

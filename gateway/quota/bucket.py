@@ -39,8 +39,8 @@ class Out:
 
     @property
     def out(self) -> int:
-        """Given, and neither used nor returned; 0 if more was used than given, or if it is lost."""
-        return 0 if self.is_lost else max(0, self.given - self.used - self.returned)
+        """Given, and neither used, returned nor dropped; 0 if more was used than given, or if it is lost."""
+        return 0 if self.is_lost else max(0, self.given - self.used - self.returned - self.dropped)
 
     @property
     def lost(self) -> int:
@@ -163,11 +163,9 @@ class Bucket:
         """A lost owner is heard of: its money is out again, as it was."""
         if share.is_lost:
             share.is_lost = False
+            # Of a rate it was dropped, and is out no more.
             if self.terms.kind in (MONEY, ROLLING):
                 self.total += share.out
-            elif self.terms.kind == RATE:
-                # What was dropped is not given out again; nor is it out, for it is off the total.
-                share.returned += share.out
             self.recount()
 
     def recount(self) -> None:
@@ -209,10 +207,3 @@ class Bucket:
         return [
             owner for owner, share in self.outs.items() if owner != but and share.is_open and share.idle > 0
         ]
-
-    def wait_ms(self, need: int) -> int:
-        """Rates: until there is so much, if nobody else takes it. -1: nobody can say."""
-        terms = self.terms
-        if terms.kind != RATE or need > terms.burst:
-            return -1
-        return max(1, -(-(need - self.free) * terms.window_ms // terms.limit))

@@ -65,15 +65,17 @@ class Tickets:
                 del self.queue[place]
                 return
 
-    def issue(self, who: str, need: int, free: int, now_ms: int) -> int | None:
-        """A ticket: milliseconds until it is due, at least 1; None: too far off, or `who` is barred."""
+    def next(self, who: str, need: int, free: int, now_ms: int) -> Ticket | None:
+        """The ticket that this caller could have, not before the next millisecond; None: it would be too far
+        off, or `who` is barred."""
         if who in self.lapsed or len(self.queue) >= MOST:
             return None
-        per_unit_ms = self.window_ms / self.limit
-        at_ms = max(self.tail_ms, now_ms + (need - free) * per_unit_ms)
+        at_ms = max(self.tail_ms, now_ms + (need - free) * self.window_ms / self.limit)
         if at_ms - now_ms > HORIZON_MS:
             return None
-        self.tail_ms = at_ms + need * per_unit_ms
-        due_ms = max(now_ms + 1, -int(-at_ms // 1))
-        self.queue.append(Ticket(due_ms, need, who))
-        return due_ms - now_ms
+        return Ticket(max(now_ms + 1, -int(-at_ms // 1)), need, who)
+
+    def issue(self, ticket: Ticket) -> None:
+        """Promises what `next` found."""
+        self.tail_ms = ticket.at_ms + ticket.need * self.window_ms / self.limit
+        self.queue.append(ticket)

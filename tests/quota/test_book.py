@@ -132,6 +132,72 @@ def test_what_was_given_and_never_arrived_comes_back() -> None:
     assert book.balances(0)[0].free == 700
 
 
+def test_a_grant_that_went_back_is_decided_anew_when_it_is_asked_for_again() -> None:
+    book = Book()
+    asked = ask(book, "a", 1, {"x|": 900})
+    book.exchange(asked, 0)
+    book.hello("a", 1, {}, 0)
+    assert book.balances(0)[0].free == 1000
+    assert book.exchange(ask(book, "b", 1, {"x|": 500}), 0).granted == [1]
+    assert book.exchange(asked, 0).granted == []
+    assert book.balances(0)[0].free == 500
+
+
+def test_nobody_is_given_anything_for_words_that_come_late() -> None:
+    book = Book()
+    old = ask(book, "a", 1, {"x|": 100})
+    book.exchange(old, 0)
+    book.exchange(ask(book, "a", 2, {"x|": 200}), 0)
+    assert book.exchange(old, 0).granted == []
+    assert book.balances(0)[0].free == 700
+
+
+def test_what_the_buried_say_changes_nothing() -> None:
+    book = Book()
+    book.exchange(ask(book, "a", 1, {"x|": 300}), 0)
+    book.bury("a", 1, {"x|": 100}, {}, 0)
+    assert book.exchange(ask(book, "a", 2, {"x|": 5}, used={"x|": 100}), 1).granted == []
+    book.hello("a", 1, {}, 1)
+    assert (book.balances(1)[0].spent, book.balances(1)[0].free) == (100, 900)
+
+
+def test_an_epoch_that_was_never_buried_is_spent_until_it_is() -> None:
+    book = Book()
+    book.exchange(ask(book, "a", 1, {"x|": 300}), 0)
+    later = Exchange("a", 2, 1, terms={"x|": DAY}, wants=[Want(1, "k", {"x|": 700}, {})])
+    assert book.exchange(later, 1).granted == [1]
+    assert book.exchange(ask(book, "a", 2, {"x|": 1}), 1).granted == []
+    assert book.bury("a", 1, {"x|": 40}, {}, 2) == {"x|": 40}
+    assert (book.balances(2)[0].spent, book.balances(2)[0].free) == (40, 260)
+
+
+def test_the_slots_of_an_epoch_are_free_when_the_next_one_speaks() -> None:
+    book = Book()
+    book.set_terms({"x": Terms(SLOTS, 3, stamp=1)}, 0)
+    book.exchange(ask(book, "a", 1, {"x|": 3}), 0)
+    book.hello("a", 2, {}, 1)
+    assert book.balances(1)[0].free == 3
+
+
+def test_a_call_that_two_rates_refuse_gets_one_ticket_of_the_slower() -> None:
+    book = Book()
+    book.set_terms(
+        {
+            "fast": Terms(RATE, 600, burst=1, window_ms=MINUTE),
+            "slow": Terms(RATE, 60, burst=1, window_ms=MINUTE),
+        },
+        0,
+    )
+    needs = {"fast|": 1, "slow|": 1}
+    book.exchange(ask(book, "a", 1, needs), 0)
+    reply = book.exchange(ask(book, "a", 2, needs, used=needs), 0)
+    assert [(refusal.bucket, refusal.wait_ms) for refusal in reply.refused] == [("slow|", 1000)]
+    # Long after the faster one would have been due, nobody is barred there.
+    alone = book.exchange(ask(book, "a", 3, {"fast|": 1}), 5_000)
+    assert alone.granted == [3]
+    assert book.exchange(ask(book, "a", 4, {"fast|": 1}, used=needs), 5_000).refused[0].wait_ms == 100
+
+
 def test_the_newest_terms_hold_and_a_lowered_limit_gives_nothing_more() -> None:
     book = Book()
     book.exchange(ask(book, "a", 1, {"x|": 600}), 0)
@@ -170,6 +236,11 @@ class Honest:
         return self.got.get(bucket, 0) - used - self.returned.get(bucket, 0) - self.held(bucket)
 
 
+def given(book: Book) -> dict[str, int]:
+    """Bucket → given to all owners, in all."""
+    return {name: sum(share.given for share in bucket.outs.values()) for name, bucket in book.buckets.items()}
+
+
 RULES = {
     "day": Terms(MONEY, 5000),
     "team": Terms(MONEY, 8000),
@@ -192,7 +263,8 @@ def test_a_million_steps_of_random_owners_never_pass_a_limit() -> None:
 
 
 def storm(seed: int, steps: int) -> None:
-    """Exchanges are sent again, replies are lost, owners die with open holds, leases run out (odd seeds)."""
+    """Exchanges are sent again, after a new connection too, or come when long past; replies are lost;
+    owners die with open holds; leases run out (odd seeds)."""
     dice = random.Random(seed)
     leases_run_out = seed % 2 == 1
     book = Book()
@@ -235,6 +307,8 @@ def storm(seed: int, steps: int) -> None:
                 for name, amount in reply.slices.items():
                     owner.got[name] = owner.got.get(name, 0) + amount
                 owner.pending = None
+            elif dice.random() < 0.5:  # the line broke: it connects again, then sends it again
+                book.hello(owner.name, owner.epoch, dict(owner.got), now)
         if owner.holds and act > 0.6:
             hold = owner.holds.pop(dice.randrange(len(owner.holds)))
             for name, amount in hold.items():
@@ -247,10 +321,11 @@ def storm(seed: int, steps: int) -> None:
                 owner.used[account] = owner.used.get(account, 0) + spent
         if late and act > 0.95:
             stale = dice.choice(late)
-            if stale.seq == 1 or stale.epoch == owner.epoch:
-                known = next(other for other in owners if other.name == stale.owner)
-                if known.epoch == stale.epoch and known.seq == stale.seq:
-                    book.exchange(stale, now)
+            current = next(other for other in owners if other.name == stale.owner)
+            if (current.epoch, current.seq) != (stale.epoch, stale.seq):
+                before = given(book)
+                book.exchange(stale, now)
+                assert given(book) == before
         if act < 0.01:
             if leases_run_out and dice.random() < 0.5:
                 book.expire(now + 40_000)

@@ -147,15 +147,16 @@ def test_a_purse_is_opened_only_while_its_share_is_worth_it() -> None:
     assert bucket.holders_of_idle(B) == []
 
 
-def test_how_long_a_rate_takes_to_have_enough() -> None:
-    bucket = Bucket.full(Terms(RATE, 600, burst=60, window_ms=MINUTE), 0)
+def test_a_rate_that_was_lost_and_found_counts_what_is_given_afterwards() -> None:
+    bucket = Bucket.full(Terms(RATE, 60, burst=60, window_ms=MINUTE), 0)
     share = bucket.share(A)
-    bucket.take(share, 60)
-    bucket.use(share, 60)
-    assert bucket.wait_ms(1) == 100
-    assert bucket.wait_ms(61) == -1
-    bucket.refresh(99)
-    assert bucket.free == 0
-    bucket.refresh(100)
-    assert bucket.free == 1
-    assert money(0).wait_ms(1) == -1
+    bucket.take(share, 40)
+    bucket.lose(share)
+    bucket.find_again(share)
+    bucket.take(share, 20)
+    bucket.use(share, 30)
+    assert (bucket.out, bucket.free) == (20, 0)
+    bucket.put_back(share, 10)
+    assert (bucket.out, bucket.free) == (20, 0)
+    bucket.put_back(share, 15)
+    assert (bucket.out, bucket.free) == (15, 5)
