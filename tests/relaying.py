@@ -15,12 +15,17 @@ import aiohttp
 
 from gateway.control.objects import StoredObjects
 from gateway.http.server import CallerServer
+from gateway.line.limits import Ledger
+from gateway.line.teller import Teller
 from gateway.line.worker import Ask, Line
+from gateway.link.journal import Journal
 from gateway.link.target_table import TargetTable
 from gateway.policy.compile import compile_policy
 from gateway.policy.load import load_text, secret_reader
 from gateway.pricing.catalogue import Catalogue
+from gateway.quota.purses import Purses
 from gateway.telemetry.slots import SlotFile, read_slots
+from tests.near_store import NearStore
 from tests.running import KEY, SECRET, eventually
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -66,6 +71,8 @@ class Relay:
     slots: Path
     catalogue: Catalogue
     http: aiohttp.ClientSession
+    store: NearStore
+    """What keeps its limits and budgets."""
     lines: list[bytes] = field(default_factory=list)
 
     @property
@@ -168,7 +175,14 @@ async def start_relay(
     loop = asyncio.get_running_loop()
     folder.mkdir(exist_ok=True)
     table = TargetTable.create(folder / "targets", 1)
-    line = Line(loop, SlotFile.create(folder / "slots"), table, 0)
+    journal = Journal(folder / "journal", "worker-0", 1)
+    purses = Purses(journal)
+    teller = Teller(loop, purses)
+    line = Line(loop, SlotFile.create(folder / "slots"), table, 0, Ledger(purses, teller))
+    store = NearStore()
+    teller.join(store.link("worker-0", teller))
+    stack.callback(journal.close)
+    stack.callback(teller.close)
     server = CallerServer(line, line.wheel, **limits)
     listener = await loop.create_server(server, "127.0.0.1", 0)
     stack.callback(line.wheel.close)
@@ -177,7 +191,7 @@ async def start_relay(
     stack.callback(listener.close)
     http = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
     host, port = listener.sockets[0].getsockname()
-    relay = Relay(line, server, host, port, folder / "slots", catalogue, http)
+    relay = Relay(line, server, host, port, folder / "slots", catalogue, http, store)
     relay._table = table
     line.log = relay.lines.append
     objects = StoredObjects(folder / "objects.db")

@@ -14,14 +14,18 @@ from gateway.errors import (
     UPSTREAM_STALLED,
     UPSTREAM_TIMEOUT,
     UPSTREAM_UNREACHABLE,
+    CallerGone,
     Kind,
     ProviderError,
 )
 from gateway.http.message import Answer
 from gateway.http.pool import Pool
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
+from gateway.line.claim import Claim
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
+from gateway.line.reading_on import ReadingOn
 from gateway.policy.snapshot import Model, ProviderKey, Target
+from gateway.quota.cap import written
 from gateway.wire.dialects.openai_chat import Call, error_in_answer, read_error, write_body
 from gateway.wire.dialects.openai_stream import AnswerStream
 from gateway.wire.json import try_object
@@ -167,7 +171,13 @@ class Attempt:
         line = exchange.line
         call = exchange.call
         assert call is not None
-        body = write_body(call, target.model, asks_usage=target.provider.stream_options)
+        cap = exchange.claim.cap if exchange.claim is not None else None
+        body = write_body(
+            call,
+            target.model,
+            asks_usage=target.provider.stream_options,
+            cap=None if cap is None else written(call, cap, target.provider.cap_field),
+        )
         head = line.outbound.head(target, key, call.endpoint)
         request = b"%b%d\r\n%b\r\n%b" % (head, len(body), exchange.admission.forwarded, body)
         pool = line.outbound.pool(target.provider)
@@ -185,6 +195,11 @@ class Attempt:
             except DeadlinePassed as passed:
                 connection.close()
                 raise self._timed_out(passed) from None
+            except CallerGone:
+                # A plain answer may be read on for what it costs (`reads_on`).
+                if self._streams:
+                    connection.close()
+                raise
             except BaseException:
                 connection.close()
                 raise
@@ -200,6 +215,20 @@ class Attempt:
         if self.answer is not None:
             exchange.first_answer_s = self.answer.first_byte_s
         self._check()
+
+    def reads_on(self, claim: Claim) -> bool:
+        """After the caller has left: True if the answer is read on, which settles its claim; else nothing
+        more comes of it."""
+        connection = self.connection
+        if connection is None or connection.closed:
+            return False
+        if claim.hold is None or not claim.hold.pairs or self._streams:
+            connection.close()
+            return False
+        reading = ReadingOn(self._exchange, claim, connection, self.take_body())
+        if self.answer is not None:
+            reading.answered(self.answer)
+        return True
 
     @property
     def body(self) -> bytes:

@@ -18,13 +18,17 @@ from gateway.errors import (
     Kind,
     ProviderError,
 )
+from gateway.http.message import Answer
 from gateway.line.attempt import Attempt, AttemptFailed
 from gateway.line.exchange import DeadlinePassed, Exchange
 from gateway.line.keepalive import KeepAlive
 from gateway.line.provider_words import as_told
+from gateway.line.refused import TargetFull
 from gateway.policy.decide import Decision
 from gateway.policy.snapshot import Model, ProviderKey, Target
 from gateway.routing import retry
+from gateway.usage import Usage
+from gateway.wire.dialects.openai_stream import UNSEEN_TOKENS
 
 KEY_EJECT_MS = 60_000
 """How long a provider key that was refused (401, 403, quota) is not used, at first."""
@@ -49,8 +53,17 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
     try:
         for place, target in enumerate(decision.targets):
             retries = 0
+            full: TargetFull | None = None
             refused_keys: frozenset[ProviderKey] = frozenset()
             while True:
+                try:
+                    claim = line.limits.take(exchange, model, target)
+                    if claim is None:
+                        claim = await line.limits.ask(exchange, model, target)
+                except TargetFull as error:
+                    full = error
+                    break
+                exchange.claim = claim
                 key = line.provider_key(target.provider, refused_keys)
                 attempt = Attempt(exchange, call)
                 failure = await _attempt(exchange, attempt, target, key, model)
@@ -75,6 +88,11 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                 if step == retry.RETRY:
                     await _wait(exchange, failure, retries)
                     retries += 1
+            if full is not None:
+                if place == last:
+                    raise full.error
+                exchange.fallbacks += 1
+                line.meters.fallback(model.name, "limit")
     finally:
         if exchange.keep_alive is not None:
             exchange.keep_alive.stop()
@@ -120,6 +138,7 @@ async def _attempt(
     try:
         await attempt.make(target, key, model)
     except AttemptFailed as failure:
+        settle_failed(exchange, attempt.answer, failure)
         if failure.reason in NOT_THE_TARGETS:
             line.health.undecided(target.row)
         else:
@@ -128,6 +147,7 @@ async def _attempt(
         return failure
     except BaseException as ended:
         line.health.undecided(target.row)
+        _settle_ended(exchange, attempt, ended)
         if isinstance(ended, CallerGone):
             line.meters.attempt_failed(model.name, target.name, "caller_gone")
         elif isinstance(ended, GatewayError) and attempt.connection is not None:
@@ -143,6 +163,40 @@ async def _attempt(
     if key is not None and key.row in line.health.down:
         line.health.succeeded(key.row)
     return None
+
+
+def settle_failed(exchange: Exchange, answer: Answer | None, failure: AttemptFailed) -> None:
+    """An attempt failed. Nothing was consumed if it was never sent, or refused with a status of its own that
+    came whole; else nobody knows, and what was held counts as billed."""
+    claim, exchange.claim = exchange.claim, None
+    if claim is None:
+        return
+    outcome = failure.reason or "refused"
+    status = 0 if answer is None else answer.status
+    refused = answer is not None and answer.complete and status >= 400 and status not in (408, 504)
+    if failure.reason == "connect" or refused:
+        claim.unused(exchange, status, outcome)
+    else:
+        claim.unknown(exchange, status, outcome)
+
+
+def _settle_ended(exchange: Exchange, attempt: Attempt, ended: BaseException) -> None:
+    """The call itself ended, while an attempt was under way or before it was sent."""
+    claim, exchange.claim = exchange.claim, None
+    if claim is None:
+        return
+    outcome = "caller_gone" if isinstance(ended, CallerGone) else "stopped"
+    if attempt.connection is None:
+        claim.unused(exchange, 0, outcome)
+    elif attempt.reads_on(claim):
+        return
+    elif attempt.stream is not None and outcome == "caller_gone":
+        # Nothing of it has come yet.
+        exchange.usage, exchange.output_bytes = Usage(estimated=True), UNSEEN_TOKENS
+        claim.used(exchange, 0, outcome)
+        exchange.usage = exchange.cost_nanousd = None
+    else:
+        claim.unknown(exchange, 0, outcome)
 
 
 async def _wait(exchange: Exchange, failure: AttemptFailed, retries: int) -> None:

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 from gateway.clock import now_s
 from gateway.policy.snapshot import Target
 from gateway.pricing.price import UNLIMITED
-from gateway.quota.need import Guess, Need
+from gateway.quota.need import Flat, Guess, Need
 from gateway.quota.plan import Plan
-from gateway.quota.purses import Hold
 from gateway.quota.purse import Spent
+from gateway.quota.purses import Hold
 from gateway.telemetry.diagnostics import say
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
     from gateway.line.exchange import Exchange
+    from gateway.line.reading_on import Left
+
+    Call = Exchange | Left
+    """Whose attempt it is: a call under way, or what is left of one whose caller has gone."""
 
 _UNUSED = Spent(0, 0, 0, 0)
 _NO_CHARGES: Mapping[str, int] = {}
@@ -31,7 +35,7 @@ class Claim:
         self,
         target: Target,
         plan: Plan | None = None,
-        need: Need | None = None,
+        need: Need | Flat | None = None,
         guess: Guess | None = None,
         hold: Hold | None = None,
         *,
@@ -54,11 +58,11 @@ class Claim:
 
     # how it ends
 
-    def unused(self, exchange: Exchange, status: int, outcome: str) -> None:
+    def unused(self, exchange: Call, status: int, outcome: str) -> None:
         """Nothing was consumed: refused, or never sent."""
         self._end(exchange, status, outcome, None, 0, _UNUSED)
 
-    def unknown(self, exchange: Exchange, status: int, outcome: str) -> None:
+    def unknown(self, exchange: Call, status: int, outcome: str) -> None:
         """What it consumed is not known: all that was held counts as billed."""
         if self.need is None:
             self._end(exchange, status, outcome, None, None, None)
@@ -66,8 +70,8 @@ class Claim:
         usage = self._most(exchange, None)
         self._end(exchange, status, outcome, usage, self._price(usage), None)
 
-    def used(self, exchange: Exchange, status: int, outcome: str) -> None:
-        """`exchange.usage` and its cost are known, or estimated: then it is the most that it can have been."""
+    def used(self, exchange: Call, status: int, outcome: str) -> None:
+        """`exchange.usage` and its cost are known; an estimate becomes the most that it can have been."""
         usage, need = exchange.usage, self.need
         if usage is None:
             if exchange.cost_nanousd is None:
@@ -88,7 +92,7 @@ class Claim:
         spent = Spent(total_input + total_output, total_input, total_output, cost or 0)
         self._end(exchange, status, outcome, usage, cost, spent)
 
-    def _most(self, exchange: Exchange, guess: Usage | None) -> Usage:
+    def _most(self, exchange: Call, guess: Usage | None) -> Usage:
         """The most that can have been consumed, of an answer that did not say: a token has at least a byte,
         and nothing is above what was held. Reasoning is not seen in what came."""
         need = self.need
@@ -107,7 +111,7 @@ class Claim:
 
     def _end(
         self,
-        exchange: Exchange,
+        exchange: Call,
         status: int,
         outcome: str,
         usage: Usage | None,
@@ -120,10 +124,10 @@ class Claim:
             hold, self.hold = self.hold, None
             charges, overshoot = ledger.purses.settle(hold, spent)
             if overshoot > 0:
-                exchange.line.meters.overshoot(overshoot)
+                exchange.line.meters.overshot(overshoot)
                 say(
-                    f"error: {self.target.name} reports {overshoot} nano-dollars more than its call could cost "
-                    f"(request {exchange.request_id.decode()}); they are booked"
+                    f"error: {self.target.name} reports {overshoot} nano-dollars more than was held for its "
+                    f"call {exchange.request_id.decode()}; they are booked"
                 )
         key, model = exchange.key, exchange.model
         if key is None or model is None:

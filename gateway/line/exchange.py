@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from gateway.http.caller import CallerConnection
     from gateway.http.message import Request
     from gateway.line.admission import Admission
+    from gateway.line.claim import Claim
     from gateway.line.keepalive import KeepAlive
     from gateway.line.worker import Line
+    from gateway.policy.decide import Facts
     from gateway.policy.snapshot import Key, Model, Snapshot, Target
+    from gateway.quota.bound import Bound
+    from gateway.quota.purses import Hold
     from gateway.usage import Usage
     from gateway.wire.dialects.openai_chat import Call
 
@@ -82,9 +86,22 @@ class Exchange:
     """What the last attempt failed of after the commit point; "" if it did not."""
     first_sent_s = first_answer_s = first_written_s = first_token_s = upstream_s = total_at_s = 0.0
     relay: Pausable = _NOTHING
+    claim: Claim | None = None
+    """What the attempt under way has of limits and budgets."""
+    slots: Hold | None = None
+    """The calls at once that this call is one of, until it ends."""
+    is_counted = False
+    """True once the call has been counted as one, by its first attempt that was let through."""
+    bound: Bound | None = None
+    """How much its input can be at most, once something asked for that."""
+    output_bytes: int | None = None
+    """The content of an answer whose usage is not known: at most so many tokens came. None: not known."""
+    own_lines = b""
+    """Headers for the caller that tell what limits did to the call."""
     keep_alive: KeepAlive | None = None
     """The signs of life of a stream whose first attempt failed."""
     admission: Admission
+    facts: Facts
 
     def __init__(self, line: Line, caller: CallerConnection, request: Request) -> None:
         self.line = line

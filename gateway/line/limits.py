@@ -6,29 +6,26 @@ One object is chosen when a policy comes into force: `Free` if it has no rules, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.clock import monotonic_s, now_s
-from gateway.errors import STORE_UNAVAILABLE, UNBOUNDED, UNPRICED, GatewayError
+from gateway.errors import BUDGET_SPENT, STORE_UNAVAILABLE, UNBOUNDED, UNPRICED, GatewayError
 from gateway.line.claim import Claim
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
 from gateway.line.refused import TargetFull, refused
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.link.journal import JournalFull
-from gateway.policy.snapshot import Model, Snapshot, Target
+from gateway.policy.snapshot import Model, Passage, Snapshot, Target
 from gateway.pricing.price import UNLIMITED
 from gateway.quota.bound import bound_input
 from gateway.quota.cap import asked_of
 from gateway.quota.contract import Refusal
-from gateway.quota.need import UNCOUNTED, Guess, Need
+from gateway.quota.need import UNCOUNTED, Flat, Guess, Need
 from gateway.quota.plan import Plan, Planner
 from gateway.quota.purse import Purse
 from gateway.quota.purses import Hold, Purses, Seat
 from gateway.quota.share import Share
 from gateway.telemetry.meters import Meters
-
-if TYPE_CHECKING:
-    from gateway.policy.decide import Facts
 
 ASK_S = 0.1
 """How long a call waits for the store."""
@@ -75,6 +72,10 @@ class Free:
         """Never needed."""
         return Claim(target)
 
+    async def claim_passing(self, exchange: Exchange, passage: Passage, nanousd: int | None) -> Claim:
+        """The claim of a call that is passed through."""
+        return Claim(passage.target)
+
     def finish(self, exchange: Exchange) -> None:
         """The call has ended."""
         claim, exchange.claim = exchange.claim, None
@@ -94,7 +95,7 @@ class Governed:
         self._meters = meters
         self._planner = Planner(ledger.purses, snapshot.stamp)
         self._shares: dict[str, Share] = {}
-        self._short: tuple[Plan, Need | None, Guess | None] = (Plan((), 0), None, None)
+        self._short: tuple[Plan, Need | Flat | None, Guess | None] = (Plan((), 0), None, None)
         """Of the attempt whose `take` found too little, for its `ask`, which follows at once."""
 
     def take(self, exchange: Exchange, model: Model, target: Target) -> Claim | None:
@@ -110,7 +111,8 @@ class Governed:
             raise GatewayError(STORE_UNAVAILABLE) from None
         if not plan.first:
             return Claim(target, plan)
-        need = guess = None
+        need: Need | None = None
+        guess: Guess | None = None
         amounts: Sequence[int] = UNCOUNTED
         if plan.is_measured:
             guess = self._guess(target)
@@ -119,7 +121,7 @@ class Governed:
         hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
         if hold is None:
             self._short = plan, need, guess
-            self._meters.purse_miss()
+            self._meters.purse_missed()
             return None
         self._meters.purse_hit()
         return self._claimed(exchange, target, plan, need, guess, hold)
@@ -141,15 +143,41 @@ class Governed:
                 return self._without_store(exchange, target, plan, need, guess)
             if type(outcome) is Hold:
                 self._shares.clear()
-                if is_shrunk and need is not None:
+                if is_shrunk and need is not None and need.cap is not None:
                     exchange.own_lines += b"x-headgate-max-tokens: %d\r\n" % need.cap
                 return self._claimed(exchange, target, plan, need, guess, outcome)
+            assert isinstance(outcome, Refusal)
             refusal = outcome
-            assert isinstance(refusal, Refusal)
             if need is None or not need.shrink(refusal):
                 break
             is_shrunk = True
         raise self._error(plan, model, refusal)
+
+    async def claim_passing(self, exchange: Exchange, passage: Passage, nanousd: int | None) -> Claim:
+        """The claim of a call that is passed through, which costs `nanousd` (None: nobody knows). Its tokens
+        count when its answer tells them. Raises what refuses it."""
+        key, call = exchange.key, exchange.call
+        assert key is not None and call is not None
+        model, target = passage.model, passage.target
+        try:
+            plan = self._planner.plan(key, model, target, exchange.facts, call.fields, int(now_s() * 1000))
+        except JournalFull:
+            raise GatewayError(STORE_UNAVAILABLE) from None
+        if plan.must_price and nanousd is None:
+            raise GatewayError(UNPRICED)
+        need = Flat(nanousd or 0)
+        hold = self._purses.take(plan.first, need.amounts, monotonic_s())
+        if hold is not None:
+            self._meters.purse_hit()
+            return self._claimed(exchange, target, plan, need, None, hold)
+        self._meters.purse_missed()
+        self._short = plan, need, None
+        try:
+            return await self.ask(exchange, model, target)
+        except TargetFull as full:
+            raise full.error from None
+        except UseInstead:
+            raise GatewayError(BUDGET_SPENT) from None
 
     def finish(self, exchange: Exchange) -> None:
         """The call has ended: its last attempt is settled, and what it held as a call is free."""
@@ -204,7 +232,7 @@ class Governed:
         exchange: Exchange,
         target: Target,
         plan: Plan,
-        need: Need | None,
+        need: Need | Flat | None,
         guess: Guess | None,
         hold: Hold,
         *,
@@ -229,19 +257,18 @@ class Governed:
         self._teller.hurry()
         exchange.set_deadline(ASK_S)
         try:
-            await SUSPEND
+            while not answer:
+                await SUSPEND
         except DeadlinePassed as passed:
             if passed.total:
                 raise
         finally:
             self._purses.leave(ask)
             exchange.caller.deadline.set(exchange.total_at_s)
-            if answer and type(answer[0]) is Hold and exchange.is_over:
-                self._purses.settle(answer[0], _NOTHING)
         return answer[0] if answer else None
 
     def _without_store(
-        self, exchange: Exchange, target: Target, plan: Plan, need: Need | None, guess: Guess | None
+        self, exchange: Exchange, target: Target, plan: Plan, need: Need | Flat | None, guess: Guess | None
     ) -> Claim:
         """The store cannot be asked: each rule that has nothing in a purse says what happens."""
         seats = self._seats(exchange, plan)
@@ -277,6 +304,8 @@ class Governed:
         """What a refusal of the store means for the call."""
         purse = next(purse for purse, _ in plan.first if purse.bucket == refusal.bucket)
         rule = purse.rule
+        if rule.is_money and rule.strict and self._teller.why_unfit:
+            return self._refused(rule.policy_name, rule.mode, GatewayError(STORE_UNAVAILABLE))
         if rule.is_money and rule.use is not None and rule.use is not model:
             return UseInstead(rule.use, rule.policy_name)
         error = self._refused(rule.policy_name, rule.mode, refused(purse, refusal))

@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.http.message import Answer, status_line
 from gateway.line.attempt import AttemptFailed
-from gateway.line.attempts import final_error
+from gateway.line.attempts import final_error, settle_failed
 from gateway.line.exchange import Exchange
 from gateway.line.outbound import passing_head
 from gateway.line.owner import must_own, owned
@@ -28,6 +28,7 @@ from gateway.line.relay import TailCopy, answer_head
 from gateway.line.reply import Reply, fetch
 from gateway.line.upload import Upload
 from gateway.money import usd
+from gateway.policy.decide import Facts
 from gateway.policy.snapshot import Passage, Target
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import Call, usage_in_tail
@@ -67,6 +68,11 @@ async def pass_through(exchange: Exchange, passing: Passing) -> None:
     guard = _Guard(exchange, passage, passing)
     ready = await guard.request()
     exchange.model, exchange.target = passage.model, guard.target
+    exchange.facts = Facts(
+        exchange.admission.key, passing.family, passing.family, tags=exchange.admission.tags
+    )
+    costs = passage.nanousd_per_call if passing.makes else 0
+    exchange.claim = await exchange.line.limits.claim_passing(exchange, passage, costs)
     exchange.attempts = 1
     try:
         await _answer(exchange, guard, ready)
@@ -74,6 +80,7 @@ async def pass_through(exchange: Exchange, passing: Passing) -> None:
         exchange.line.meters.attempt_failed(
             passage.model.name, guard.target.name, failure.reason or "refused"
         )
+        settle_failed(exchange, None, failure)
         raise final_error(exchange, failure) from None
 
 

@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 from gateway.errors import (
+    BUDGET_SPENT,
     INTERNAL,
     MODEL_UNKNOWN,
     NOT_READY,
@@ -20,14 +21,16 @@ from gateway.errors import (
 )
 from gateway.http.message import Request, status_line
 from gateway.line.admission import Admission, admit
+from gateway.line.attempt import Attempt
 from gateway.line.attempts import send
 from gateway.line.exchange import DeadlinePassed, Exchange
+from gateway.line.limits import UseInstead
 from gateway.line.observe import observe
 from gateway.line.owner import must_own
 from gateway.line.passing import pass_through
 from gateway.line.relay import relay
 from gateway.policy.decide import Decision, Facts, State, decide
-from gateway.policy.snapshot import Key, Snapshot
+from gateway.policy.snapshot import Key, Model, Snapshot
 from gateway.telemetry.diagnostics import report
 from gateway.wire.dialects.openai_chat import error_body, model_object, read_call
 from gateway.wire.dialects.openai_families import stored_ids
@@ -56,9 +59,7 @@ async def serve(exchange: Exchange) -> None:
         files = snapshot.passages.get("files")
         if files is not None and b'"file_id"' in body:
             await must_own(exchange, files.target.provider, stored_ids(exchange.call.fields.get("messages")))
-        decision = choose(exchange, admission)
-        attempt = await send(exchange, decision)
-        await relay(exchange, attempt)
+        await relay(exchange, await _answer(exchange, choose(exchange, admission)))
     except CallerGone:
         exchange.outcome, exchange.error_type = "caller_gone", "caller_gone"
     except GatewayError as error:
@@ -71,7 +72,21 @@ async def serve(exchange: Exchange) -> None:
         report(error)
         refuse(exchange, GatewayError(INTERNAL))
     finally:
+        exchange.line.limits.finish(exchange)
         observe(exchange)
+
+
+async def _answer(exchange: Exchange, decision: Decision) -> Attempt:
+    """The answer of the model that was chosen, or of the one that a spent budget names instead of it."""
+    spent: set[str] = set()
+    while True:
+        try:
+            return await send(exchange, decision)
+        except UseInstead as instead:
+            if instead.budget in spent:
+                raise GatewayError(BUDGET_SPENT) from None
+            spent.add(instead.budget)
+            decision = choose_instead(exchange, instead.model)
 
 
 def ready(exchange: Exchange) -> Snapshot:
@@ -97,7 +112,18 @@ def choose(exchange: Exchange, admission: Admission) -> Decision:
         draw=random.random(),
         turn=line.turn(call.model),
     )
-    decision = decide(admission.snapshot, facts, State(line.health.down))
+    exchange.facts = facts
+    return _decided(exchange, decide(admission.snapshot, facts, State(line.health.down)))
+
+
+def choose_instead(exchange: Exchange, model: Model) -> Decision:
+    """Asks `decide` again, for the model that a spent budget names. Raises its refusal."""
+    snapshot = exchange.admission.snapshot
+    state = State(exchange.line.health.down)
+    return _decided(exchange, decide(snapshot, exchange.facts, state, instead=model))
+
+
+def _decided(exchange: Exchange, decision: Decision) -> Decision:
     exchange.model = decision.model
     if decision.refusal is not None:
         raise GatewayError(decision.refusal, param="model")

@@ -57,7 +57,7 @@ def answer_head(exchange: Exchange, answer: Answer, framing: bytes, line: bytes 
         exchange.request_id,
         exchange.attempts,
         exchange.line.target_lines(target, exchange.snapshot),
-        to_caller(answer.headers),
+        exchange.own_lines + to_caller(answer.headers),
     )
     return head + (b"\r\n" if exchange.request.keep_alive else b"connection: close\r\n\r\n")
 
@@ -68,6 +68,7 @@ def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
     assert fields is not None and call is not None and answer is not None
     body = attempt.body
     exchange.usage = usage = read_usage(fields) or estimated_usage(call.size, len(body))
+    exchange.output_bytes = len(body)
     cost = exchange.price(usage)
     framing = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
     if cost is not None:
@@ -80,7 +81,7 @@ def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
 class _Copy(Pausable):
     """Copies a body as it comes; the part that streams and long answers share."""
 
-    __slots__ = ("_caller", "_connection", "_exchange", "_is_ended", "chunked", "failure")
+    __slots__ = ("_caller", "_connection", "_exchange", "_is_ended", "chunked", "failure", "has_stalled")
 
     def __init__(self, exchange: Exchange, connection: UpstreamConnection) -> None:
         self._exchange = exchange
@@ -89,10 +90,13 @@ class _Copy(Pausable):
         self.chunked = exchange.request.head.version == "1.1"
         """False for HTTP/1.0, where the end of the body is the end of the connection."""
         self._is_ended = False
+        self.has_stalled = False
+        """True once the caller did not keep up: much may have been generated since that did not come."""
         self.failure: Kind | None = None
         """What the copy ended of; None if the body came whole."""
 
     def pause(self) -> None:
+        self.has_stalled = True
         if not self._connection.closed:
             self._connection.transport.pause_reading()
         caller = self._caller
@@ -248,6 +252,8 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
     finally:
         meters.streams_open(-1)
         exchange.usage = usage = stream.usage or stream.estimate(call.size)
+        if usage.estimated and exchange.is_counted and not copy.has_stalled:
+            exchange.output_bytes = stream.most_tokens()
         exchange.price(usage)
     failure = _stream_failure(exchange, copy, stream)
     _judge(exchange, None if failure is None else failure.kind, stream.error)
@@ -343,6 +349,7 @@ async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
     finally:
         usage: Usage = usage_in_tail(copy.tail) or estimated_usage(call.size, copy.size)
         exchange.usage = usage
+        exchange.output_bytes = None if copy.failure is not None else copy.size
         exchange.price(usage)
     _judge(exchange, copy.failure)
     if copy.failure is not None:

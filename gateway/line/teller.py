@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
 
 from gateway.clock import monotonic_s, now_s
-from gateway.quota.contract import Exchange, Reply
+from gateway.link.keeper_link import KeeperLink
+from gateway.quota.contract import Reply
 from gateway.quota.purses import Purses
-from gateway.telemetry.diagnostics import report
 
 TICK_S = 0.1
 NEWS_S = 0.05
@@ -22,22 +21,16 @@ TIMEOUTS = 3
 """Asks in a row that were not answered in time: from then on nobody waits until something is."""
 
 
-class Link(Protocol):
-    """The worker's end of the ledger link (`link.keeper_line.LedgerLink`)."""
-
-    is_up: bool
-    """True if the keeper is there, and says that the store answers."""
-
-    def send(self, exchange: Exchange) -> None: ...
-
-
 class Teller:
     """Sends exchanges of one worker's purses, one at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, purses: Purses) -> None:
         self._loop = loop
         self._purses = purses
-        self._link: Link | None = None
+        self._link: KeeperLink | None = None
+        self._store_is_up = False
+        self.why_unfit = ""
+        """Why strict budgets may not be used; "" if they may."""
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
         self._is_hurried = False
@@ -45,14 +38,15 @@ class Teller:
         self._ticks = 0
         self._tick = loop.call_later(TICK_S, self._on_tick)
 
-    def join(self, link: Link) -> None:
+    def join(self, link: KeeperLink) -> None:
         """From now on this is the link."""
         self._link = link
 
     @property
     def is_up(self) -> bool:
         """False if asking is of no use now."""
-        return self._link is not None and self._link.is_up and self._late < TIMEOUTS
+        link = self._link
+        return link is not None and link.is_connected and self._store_is_up and self._late < TIMEOUTS
 
     def hurry(self) -> None:
         """A call waits: what is to be said goes out when the callbacks of this turn have run, so that calls
@@ -78,36 +72,37 @@ class Teller:
 
     # what the link tells
 
-    def on_connected(self) -> dict[str, int]:
-        """The link stands: what we were given in all, by bucket, for the greeting."""
-        return self._purses.connected()
-
-    def on_greeted(self) -> Exchange | None:
-        """The greeting went out: the exchange that was under way, to be sent again; else the next one."""
+    def on_connected(self) -> None:
         self._late = 0
-        return self._purses.again() or self._purses.exchange(monotonic_s())
+        self._purses.connected()
+        self._send()
+
+    def on_lost(self, dropped: Sequence[int]) -> None:
+        self._store_is_up = False
+        self._purses.dropped(dropped)
+
+    def on_store(self, is_up: bool, why: str) -> None:
+        self._store_is_up, self.why_unfit = is_up, why
+        if is_up:
+            self._late = 0
 
     def on_reply(self, reply: Reply) -> None:
-        """The store answered."""
+        link = self._link
+        assert link is not None
         if reply.seq:
             self._late = 0
-        for ask, outcome in self._purses.answered(reply, monotonic_s()):
+        for ask, outcome in self._purses.answered(reply, link.renewed_s, monotonic_s()):
             decided, ask.decided = ask.decided, None
             if decided is not None:
-                try:
-                    decided(outcome)
-                except Exception as error:
-                    report(error)
+                decided(outcome)
         if self._purses.is_hurried:
             self._send()
 
     def on_recall(self, buckets: Sequence[str]) -> None:
-        """Somebody waits for these."""
         self._purses.recalled(buckets)
         self._send()
 
     def on_wet(self, buckets: Sequence[str]) -> None:
-        """There may be something of these again."""
         self._purses.wet(buckets)
 
     # when things are sent
@@ -127,19 +122,17 @@ class Teller:
 
     def _send(self) -> None:
         self._is_hurried = False
-        if self._link is None or not self._link.is_up:
-            return
+        link = self._link
+        if link is None or not link.is_free:
+            return  # Its answer brings us here again, or the tick.
         exchange = self._purses.exchange(monotonic_s())
         if exchange is not None:
-            self._link.send(exchange)
+            link.send(exchange)
 
-    async def close(self) -> None:
-        """Says what is left to say, for at most a second."""
+    def close(self) -> None:
+        """The worker ends: what is left is said, and given back."""
         self._tick.cancel()
-        deadline_s = self._loop.time() + 1.0
-        self._purses.give_all_back()
-        while self._purses.is_behind and self._loop.time() < deadline_s:
-            self._send()
-            await asyncio.sleep(0.005)
         if self._timer is not None:
             self._timer.cancel()
+        self._purses.give_all_back()
+        self._send()

@@ -11,8 +11,9 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -25,14 +26,17 @@ from gateway.http.server import CallerServer
 from gateway.http.wheel import Wheel
 from gateway.line.exchange import Exchange
 from gateway.line.health import TargetHealth
+from gateway.line.limits import Free, Governed, Ledger
 from gateway.line.observe import Kept, refusal_record
 from gateway.line.outbound import Outbound, target_lines
 from gateway.line.pipeline import begin
+from gateway.line.teller import Teller
+from gateway.link.journal import Journal
 from gateway.link.keeper_link import KeeperLink
 from gateway.link.target_table import TargetTable
 from gateway.link.worker_end import ControlLink
 from gateway.policy.snapshot import Key, Model, Provider, ProviderKey, Snapshot, Target
-from gateway.quota.contract import Reply
+from gateway.quota.purses import Purses
 from gateway.routing.retry import RetryBudget
 from gateway.telemetry.diagnostics import report_escaped, say
 from gateway.telemetry.meters import Meters
@@ -57,12 +61,20 @@ class Line:
     """What all calls of one worker share."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, slots: SlotFile, table: TargetTable, worker: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        slots: SlotFile,
+        table: TargetTable,
+        worker: int,
+        ledger: Ledger,
     ) -> None:
         self.wheel = Wheel(loop)
         self.meters = Meters(slots)
         self.health = TargetHealth(table, worker, self.wheel)
         self.outbound = Outbound(self.wheel)
+        self.ledger = ledger
+        self.limits: Free | Governed = Free()
+        """Chosen with each policy."""
         self.exchanges: set[Exchange] = set()
         self.snapshot: Snapshot | None = None
         self.has_policy = asyncio.Event()
@@ -95,6 +107,9 @@ class Line:
         self.health.watch(rows, keys)
         self.outbound.switch(snapshot)
         self.kept = {}
+        self.ledger.purses.switch({rule.name: rule.terms(snapshot.stamp) for rule in snapshot.rules})
+        self.limits = Governed(snapshot, self.ledger, self.meters) if snapshot.rules else Free()
+        self.ledger.teller.hurry()
         models = snapshot.models
         self._budgets = {name: budget for name, budget in self._budgets.items() if name in models}
         self._turns = {name: turn for name, turn in self._turns.items() if name in models}
@@ -163,17 +178,6 @@ def _nobody(question: dict[str, Any], told: Callable[[dict[str, Any]], None]) ->
     return lambda: None
 
 
-class WithoutLimits:
-    """What a worker that holds nothing of any bucket makes of the keeper's words (`keeper_link.Handler`)."""
-
-    def on_connected(self) -> None: ...
-    def on_lost(self, dropped: Sequence[int]) -> None: ...
-    def on_reply(self, reply: Reply) -> None: ...
-    def on_recall(self, buckets: Sequence[str]) -> None: ...
-    def on_wet(self, buckets: Sequence[str]) -> None: ...
-    def on_store(self, is_up: bool, why: str) -> None: ...
-
-
 class Ending:
     """How far a worker is on its way to its end; the supervisor's signals move it on."""
 
@@ -211,14 +215,17 @@ async def run(options: argparse.Namespace) -> None:
     loop.set_exception_handler(report_escaped)
     slots = SlotFile.open(options.slots)
     slots.zero_gauges()
-    line = Line(loop, slots, TargetTable.open(options.targets), options.index)
+    owner, epoch = f"worker-{options.index}", int(now_s() * 1000)
+    journal = Journal(Path(options.journals), owner, epoch)
+    purses = Purses(journal)
+    teller = Teller(loop, purses)
+    line = Line(loop, slots, TargetTable.open(options.targets), options.index, Ledger(purses, teller))
     link = ControlLink(
         options.control_socket, options.index, line.prepare, line.switch, line.meters.log_dropped
     )
     line.log, line.ask = link.log, link.ask
-    keeper = KeeperLink(
-        options.keeper_socket, f"worker-{options.index}", int(now_s() * 1000), "", WithoutLimits()
-    )
+    keeper = KeeperLink(options.keeper_socket, owner, epoch, str(journal.path), teller)
+    teller.join(keeper)
     workers = TargetTable.open(options.targets).workers
     callers = CallerServer(
         line,
@@ -245,7 +252,9 @@ async def run(options: argparse.Namespace) -> None:
     server.close()
     await _take_queued(loop, queue, callers)
     await _finish(line, callers, ending, options.max_stream)
+    teller.close()
     await keeper.close()
+    journal.close()
     await link.close()
     line.health.close()
     line.outbound.close()

@@ -81,9 +81,15 @@ class Decision:
         return tuple(steps)
 
 
-def decide(snapshot: Snapshot, facts: Facts, state: State) -> Decision:
-    """Which targets a call may go to, in order. Pure: same arguments, same decision."""
+def decide(snapshot: Snapshot, facts: Facts, state: State, *, instead: Model | None = None) -> Decision:
+    """Which targets a call may go to, in order. Pure: same arguments, same decision.
+
+    `instead`: the model that a spent budget names; the policy says so, whatever the caller may use.
+    """
     notes: list[Step] = []
+    if instead is not None:
+        notes.append(Step("budget", "spent", f"uses {instead.name}"))
+        return _ordered(instead, facts, state, notes)
     model = facts.caller.models.get(facts.model)
     if model is None and facts.model in snapshot.models:
         return Decision(None, (), MODEL_FORBIDDEN, notes, facts)
@@ -96,6 +102,10 @@ def decide(snapshot: Snapshot, facts: Facts, state: State) -> Decision:
         notes.append(Step(f"route {route.name}", "passed over", missed))
     if model is None:
         return Decision(None, (), MODEL_UNKNOWN, notes, facts)
+    return _ordered(model, facts, state, notes)
+
+
+def _ordered(model: Model, facts: Facts, state: State, notes: list[Step]) -> Decision:
     targets = model.targets
     if model.has_matches:
         targets = _matching(targets, facts, notes)

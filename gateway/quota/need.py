@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.policy.snapshot import Target
 from gateway.pricing.price import UNLIMITED, Worst
 from gateway.quota.bound import Bound
@@ -12,6 +14,7 @@ from gateway.quota.purse import (
     AMOUNTS,
     LIKELY_NANOUSD,
     NANOUSD,
+    ONE,
 )
 from gateway.quota.ratio import Ratio
 
@@ -39,6 +42,25 @@ class Guess:
     def learn(self, output_tokens: int) -> None:
         """A provider reported so much."""
         self._output += (output_tokens - self._output) / 16 if self._output else output_tokens
+
+
+class Flat:
+    """What a call that is passed through needs: its price, if it has one. Its tokens are not known before,
+    and no cap is written into it."""
+
+    __slots__ = ("amounts",)
+    cap: int | None = None
+    input = output = 0
+    worst: Worst | None = None
+
+    def __init__(self, nanousd: int) -> None:
+        amounts = [0] * AMOUNTS
+        amounts[ONE], amounts[NANOUSD], amounts[LIKELY_NANOUSD] = 1, nanousd, nanousd
+        self.amounts: Sequence[int] = amounts
+
+    def shrink(self, refusal: Refusal) -> bool:
+        """There is nothing to shrink."""
+        return False
 
 
 class Need:
@@ -120,4 +142,3 @@ class Need:
         self.cap = cap
         self._fill()
         return True
-

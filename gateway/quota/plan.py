@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from gateway.policy.snapshot import Key, Model, Target
 from gateway.quota.cap import DEFAULT_OUTPUT_TOKENS
 from gateway.quota.contract import MONEY, ROLLING
-from gateway.quota.purse import LIKELY_NANOUSD, NANOUSD, ONE, OUTPUT_TOKENS, TOKENS, Purse
+from gateway.quota.purse import LIKELY_NANOUSD, NANOUSD, ONE, Purse
 from gateway.quota.purses import Purses, Seat
 from gateway.quota.rule import Rule
 from gateway.quota.subject import OTHER, Caller, subjects, user_of
 from gateway.quota.window import window
+
+_COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
 
 _COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
 
@@ -52,8 +54,10 @@ class Plan:
         self.writes_cap = any(rule.measure not in ("requests", "concurrent") for rule in enforced)
         """True if the output cap goes into the body: a cap that is only assumed is no bound."""
         self.must_price = any(rule.unpriced == "refuse" for rule in budgets)
-        strict = [rule for rule, (_, place) in seats if place in (TOKENS, OUTPUT_TOKENS, NANOUSD)]
-        self.refuses_unbounded = any(rule.unbounded == "refuse" for rule in strict if not rule.is_shadow)
+        strict = [rule for rule in enforced if rule.strict and rule.measure in _COUNTS_INPUT]
+        self.is_strict = bool(strict)
+        """True if its input must be bounded."""
+        self.refuses_unbounded = any(rule.unbounded == "refuse" for rule in strict)
         self.default_output = min(
             (rule.default_output_tokens for rule in budgets), default=DEFAULT_OUTPUT_TOKENS
         )
@@ -89,7 +93,10 @@ class Planner:
         document: Mapping[str, object],
         wall_ms: int,
     ) -> Plan:
-        """What a call needs at a target. `document`: its body, for its user. Raises `link.journal.JournalFull` for the 65,537th account."""
+        """What a call needs at a target. `document`: its body, for its user.
+
+        Raises `link.journal.JournalFull` for the 65,537th account.
+        """
         found = self._plans.get((key, model, target))
         if found is not None and wall_ms < found.until_ms:
             return found

@@ -49,7 +49,7 @@ _DECAY = math.exp(-0.1)
 
 @dataclass(slots=True, eq=False)
 class Purse:
-    """A purse. `got`, `returned` and its accounts' use are sums over the worker's epoch."""
+    """A purse. `returned` and its accounts' use are sums over the worker's epoch."""
 
     bucket: str
     rule: Rule
@@ -59,7 +59,6 @@ class Purse:
     balance: int = 0
     """May be below 0 by what calls used beyond their holds; never by more than is held."""
     held: int = 0
-    got: int = 0
     returned: int = 0
     is_open: bool = False
     is_named: bool = False

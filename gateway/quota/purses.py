@@ -74,22 +74,16 @@ class Ask:
 class Purses:
     """The purses of one worker in one epoch."""
 
-    def __init__(self, owner: str, epoch: int, journal: Book) -> None:
-        self.owner = owner
-        self.epoch = epoch
+    def __init__(self, journal: Book) -> None:
         self.rows: list[Sequence[Any]] = []
         """Usage rows that are not told yet."""
         self.owners = 1
         """Workers that asked the store in the last 2 s."""
         self.until_s = 0.0
-        """Until when purses may serve."""
-        self.trips = 0
-        """Exchanges that were sent."""
+        """Until when purses may serve: the lease, by our own clock."""
         self._journal = journal
         self._values = journal.values
         self._purses: dict[str, Purse] = {}
-        self._closed: dict[str, int] = {}
-        """Buckets of windows that ended → got in all: the store compares them when we connect again."""
         self._names: dict[int, str] = {}
         """Account → its name."""
         self._told: dict[int, int] = {}
@@ -102,9 +96,7 @@ class Purses:
         self._asked: dict[int, Ask] = {}
         """Asks that were sent."""
         self._last_id = 0
-        self._seq = 0
-        self._flight: Exchange | None = None
-        self._sent_s = 0.0
+        self._said_s = 0.0
 
     # purses
 
@@ -248,23 +240,15 @@ class Purses:
         return any(not purse.is_open and purse.balance > 0 for purse in self._news)
 
     @property
-    def is_behind(self) -> bool:
-        """True while the store does not know everything."""
-        return self._flight is not None or self.has_news
-
-    @property
     def has_news(self) -> bool:
         """True if there is anything to say."""
         return bool(self._queue or self._acks or self._wishes or self._news or self.rows)
 
     def exchange(self, now_s: float) -> Exchange | None:
-        """What is to be said now; None while an exchange is under way, or if there is nothing."""
-        if self._flight is not None:
+        """What is to be said now; None if there is nothing, and the lease need not be renewed."""
+        if not self.has_news and now_s < self._said_s + RENEW_S:
             return None
-        if not self.has_news and now_s < self._sent_s + RENEW_S:
-            return None
-        self._seq += 1
-        said = Exchange(self.owner, self.epoch, self._seq)
+        said = Exchange("", 0, 0)
         terms: dict[str, Terms] = {}
         said.wants = [self._want(ask, terms) for ask in self._queue]
         self._asked.update((ask.id, ask) for ask in self._queue)
@@ -279,28 +263,22 @@ class Purses:
         said.acks, self._acks = sorted(self._acks), set()
         said.rows, self.rows = self.rows, []
         said.terms = terms
-        self._flight, self._sent_s = said, now_s
-        self.trips += 1
+        self._said_s = now_s
         return said
 
-    def again(self) -> Exchange | None:
-        """The exchange that is under way, to be sent again after a reconnect."""
-        return self._flight
-
-    def connected(self) -> dict[str, int]:
-        """The link stands anew: what we know to have been given in all, by bucket. Wants that waited for a
-        recall are asked again, and the terms of buckets told again: the store may have forgotten them."""
-        flying = set() if self._flight is None else {want.id for want in self._flight.wants}
-        waiting = [ask for ask in self._asked.values() if ask.id not in flying]
-        for ask in waiting:
-            del self._asked[ask.id]
-        self._queue = [ask for ask in waiting if ask.decided is not None] + self._queue
+    def connected(self) -> None:
+        """The store may have forgotten the terms of our buckets: they are told again with their next want."""
         for purse in self._purses.values():
             purse.is_named = False
-        if self._flight is not None:
-            for bucket in self._flight.terms:
-                self._purses[bucket].is_named = True
-        return {**self._closed, **{bucket: purse.got for bucket, purse in self._purses.items() if purse.got}}
+
+    def dropped(self, wants: Iterable[int]) -> None:
+        """These waited for a recall when the keeper went: they are asked anew, as other wants."""
+        for number in wants:
+            ask = self._asked.pop(number, None)
+            if ask is not None and ask.decided is not None:
+                self._last_id += 1
+                ask.id = self._last_id
+                self._queue.append(ask)
 
     def _want(self, ask: Ask, terms: dict[str, Terms]) -> Want:
         needs, deposit = {}, {}
@@ -346,14 +324,11 @@ class Purses:
 
     # what the store says
 
-    def answered(self, reply: Reply, now_s: float) -> list[tuple[Ask, Hold | Refusal]]:
+    def answered(self, reply: Reply, renewed_s: float, now_s: float) -> list[tuple[Ask, Hold | Refusal]]:
         """Takes in a reply (or, with `seq` 0, what became of wants that waited): the asks that are decided,
-        for whoever waits for them."""
+        for whoever waits for them. `renewed_s`: when the exchange was sent that this answers."""
         if reply.seq:
-            if self._flight is None or self._flight.seq != reply.seq:
-                return []
-            self._flight = None
-            self.until_s = self._sent_s + LEASE_S
+            self.until_s = renewed_s + LEASE_S
             self.owners = reply.owners
             self._take_in(reply)
         decided: list[tuple[Ask, Hold | Refusal]] = []
@@ -425,7 +400,6 @@ class Purses:
             old = [part for part in purse.accounts if part < purse.part - KEPT_PARTS]
             if wall_ms >= purse.until_ms + 3_600_000 and not purse.balance:
                 old = list(purse.accounts)
-                self._closed[purse.bucket] = purse.got
                 del self._purses[purse.bucket]
                 self._active.discard(purse)
             for part in old:
@@ -447,7 +421,6 @@ class Purses:
         purse = self._purses.get(bucket)
         if purse is None:
             return
-        purse.got += amount
         purse.balance += amount
         if not purse.is_open:
             self._news.add(purse)
@@ -470,8 +443,7 @@ class Purses:
 
     def _granted(self, ask: Ask) -> Hold | None:
         """What was granted is ours; a hold of it, or None if nobody waits for it."""
-        for purse, place in ask.seats:
-            purse.got += ask.amounts[place]
+        for purse, _ in ask.seats:
             purse.dry_until_s = 0.0
         if ask.decided is not None:
             return self._hold(ask.seats, ask.amounts)

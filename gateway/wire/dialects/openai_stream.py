@@ -14,6 +14,9 @@ from gateway.wire.sse import Scanner, data_of, events
 
 _HAS_USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]').search
 """Finds usage that is not null."""
+UNSEEN_TOKENS = 256
+"""How many tokens a provider may have generated that had not come when a stream was cut: two seconds' worth
+at a usual pace."""
 _LAST_EVENTS = 4 * 1024
 """The end of a block of events, in which an error or usage may stand."""
 
@@ -36,7 +39,8 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
 
 def _text_of(chunk: Mapping[str, Any]) -> str:
     """The text of a chunk's first choice, to tell content from the JSON around it."""
-    choice = chunk["choices"][0]
+    choices = chunk.get("choices")
+    choice = choices[0] if type(choices) is list and choices else None
     if type(choice) is not dict:
         return ""
     delta = choice.get("delta")
@@ -109,6 +113,17 @@ class AnswerStream:
             return estimated_usage(input_bytes, 0)
         count = max(self._blocks, self.bytes_passed // self._event_size)
         return estimated_usage(input_bytes, 4 * count * max(1, self._content_size // 4))
+
+    def most_tokens(self) -> int:
+        """The most visible tokens that can have been generated of a stream that was cut: one for each byte of
+        its content, which is what passed without the JSON around it, and `UNSEEN_TOKENS`."""
+        around = [self._event_size - self._content_size] if self._event_size else []
+        for _, data in events(self._before + self._last):
+            chunk = try_object(data)
+            if chunk is not None and has_content(chunk):
+                around.append(len(data) + len("data: \n\n") - len(_text_of(chunk).encode()))
+        # Blocks have one event or more: of those that came together the JSON counts as content.
+        return max(0, self.bytes_passed - self._blocks * min(around, default=0)) + UNSEEN_TOKENS
 
     def _passed(self, out: bytes) -> bytes:
         if out:
