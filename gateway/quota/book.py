@@ -12,7 +12,18 @@ from typing import Any
 
 from gateway.quota.bucket import ASKED_MS, Bucket, Moved, Out
 from gateway.quota.changes import ADJUST, CORRECTION, CRASH, LOST, Changes, Entry
-from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Balance, Exchange, Reply, Terms, Want
+from gateway.quota.contract import (
+    MONEY,
+    RATE,
+    ROLLING,
+    SLOTS,
+    Balance,
+    Exchange,
+    Refusal,
+    Reply,
+    Terms,
+    Want,
+)
 from gateway.quota.decision import DRY_MS, refuse
 from gateway.quota.owners import ALIVE, DEAD, FORGOTTEN, LEASE_MS, Owner
 from gateway.quota.owners import LOST as IS_LOST
@@ -48,6 +59,8 @@ class Book:
         """The newest terms of each rule that was ever named."""
         self.owners: dict[str, Owner] = {}
         """By key."""
+        self.newest: dict[str, int] = {}
+        """Owner's name → its latest epoch: an earlier one is given nothing, only its use is booked."""
         self.forgotten: dict[str, int] = {}
         """Owner's name → its last epoch that was forgotten."""
         self.changes = Changes()
@@ -59,7 +72,7 @@ class Book:
     def hello(self, owner: str, epoch: int, got: Mapping[str, int], now_ms: int) -> None:
         """See `contract.Store.hello`."""
         who = self._hear(owner, epoch, now_ms)
-        if who is None or who.state == DEAD:
+        if who is None or who.state != ALIVE:
             return
         for bucket_id in {*who.buckets, *got}:
             bucket = self._find(bucket_id)
@@ -86,6 +99,10 @@ class Book:
         reply = Reply(exchange.seq)
         self._name(exchange, reply, now_ms)
         self._hear_news(owner, exchange, now_ms)
+        if not is_new and owner.reply is not None:
+            owner.untold.update(owner.reply.shut)  # The reply that said so was lost.
+        for bucket_id in exchange.acks:
+            self._hear_ack(owner, bucket_id)
         if is_new and owner.state == ALIVE:
             self.changes.rows.extend(exchange.rows)
         for want in exchange.wants:
@@ -122,7 +139,7 @@ class Book:
         if who is None:
             if epoch <= self.forgotten.get(owner, -1):
                 return {}
-            who = self.owners[key] = Owner(owner, epoch, now_ms + LEASE_MS)
+            who = self._begin(owner, epoch, now_ms)
         moved: dict[str, int] = {}
         posted = self._use(who, used, moved, now_ms)
         by_bucket: dict[str, list[tuple[int, int]]] = {}
@@ -155,12 +172,7 @@ class Book:
         """See `contract.Store.expire`. Also lets go of what is over."""
         lost = [who for who in self.owners.values() if who.state == ALIVE and who.lease_ms < now_ms]
         for who in lost:
-            who.state, who.ended_ms = IS_LOST, now_ms
-            self.changes.owners.add(who.key)
-            for bucket in filter(None, map(self._find, who.buckets)):
-                bucket.refill(now_ms)
-                out = self._out(bucket, who)
-                self._book(bucket, bucket.write_off(out, now_ms), LOST, who, now_ms)
+            self._lose(who, now_ms)
         for who in [who for who in self.owners.values() if who.is_over(now_ms)]:
             self._forget(who)
         self._evict(now_ms)
@@ -244,15 +256,40 @@ class Book:
         if owner is None:
             if epoch <= self.forgotten.get(name, -1):
                 return None
-            owner = self.owners[key] = Owner(name, epoch, now_ms)
-            self.changes.owners.add(key)
+            owner = self._begin(name, epoch, now_ms)
         owner.lease_ms = max(owner.lease_ms, now_ms + LEASE_MS)
-        if owner.state == IS_LOST:
+        if owner.state == IS_LOST and epoch == self.newest[name]:
             owner.state = ALIVE
             self.changes.owners.add(key)
             for bucket in filter(None, map(self._find, owner.buckets)):
                 self._shut(bucket, [key])
         return owner
+
+    def _begin(self, name: str, epoch: int, now_ms: int) -> Owner:
+        """An epoch that is new here. The one before is replaced: its process is gone, so its slots are free,
+        and the rest counts as used until its journal is read. One that is older than the newest known is
+        replaced from the start."""
+        owner = Owner(name, epoch, now_ms + LEASE_MS)
+        self.owners[owner.key] = owner
+        self.changes.owners.add(owner.key)
+        before = self.newest.get(name, -1)
+        if epoch < before:
+            owner.state, owner.ended_ms = IS_LOST, now_ms
+            return owner
+        self.newest[name] = epoch
+        replaced = self.owners.get(f"{name}@{before}")
+        if replaced is not None and replaced.state == ALIVE:
+            self._lose(replaced, now_ms)
+        return owner
+
+    def _lose(self, who: Owner, now_ms: int) -> None:
+        who.state, who.ended_ms = IS_LOST, now_ms
+        self.changes.owners.add(who.key)
+        for bucket in filter(None, map(self._find, list(who.buckets))):
+            self._refill(bucket, now_ms)
+            bucket.waits.pop(who.key, None)
+            out = self._out(bucket, who)
+            self._book(bucket, bucket.write_off(out, now_ms), LOST, who, now_ms)
 
     def _forget(self, who: Owner) -> None:
         for bucket_id in who.buckets:
@@ -357,6 +394,17 @@ class Book:
                 self.changes.post(account, told)
             self._enter(account, amount - told, CORRECTION, owner.key, now_ms)
 
+    def _hear_ack(self, owner: Owner, bucket_id: str) -> None:
+        """An owner has shut its purse of a bucket and returned what was idle: what it still has is held, so
+        nobody waits for it again, and it need not be told."""
+        bucket = self._find(bucket_id)
+        out = bucket.outs.get(owner.key) if bucket is not None else None
+        if bucket is None or out is None:
+            return
+        out.open, out.held = False, out.out
+        owner.untold.discard(bucket_id)
+        self._out(bucket, owner)
+
     def _use(
         self, owner: Owner, used: Mapping[str, int], moved: dict[str, int], now_ms: int
     ) -> dict[str, int]:
@@ -401,7 +449,8 @@ class Book:
         else:
             short = [] if owner.state != ALIVE else self._short(owner, want, now_ms, is_first=not final)
             if owner.state != ALIVE:
-                refusal, back = refuse(self.buckets, owner.key, want, list(want.needs), now_ms, 0)
+                # Nobody is there to be told when to come: a ticket would lapse, and bar its caller.
+                refusal, back = Refusal(want.id, next(iter(want.needs), ""), -1, 0, False), {}
             elif not short:
                 refusal, back = None, {}
                 self._grant(owner, want, reply, now_ms)
@@ -447,7 +496,7 @@ class Book:
                 continue
             bucket.take(out, need)
             out.held += need
-            if bucket.tickets.owed:
+            if bucket.tickets:
                 bucket.tickets.claim(want.who, need, now_ms)
 
     def _park(self, owner: Owner, want: Want, short: Iterable[str], reply: Reply, now_ms: int) -> bool:
