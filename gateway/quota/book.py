@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.quota.bucket import ASKED_MS, Bucket, Moved, Out
-from gateway.quota.changes import ADJUST, CORRECTION, CRASH, LOST, Changes, Entry
+from gateway.quota.bucket import ASKED_MS, Bucket
+from gateway.quota.changes import ADJUST, CORRECTION, CRASH, LOST, Entry
 from gateway.quota.contract import (
-    MONEY,
-    RATE,
-    ROLLING,
     SLOTS,
     Balance,
     Exchange,
@@ -28,23 +25,10 @@ from gateway.quota.decision import DRY_MS, refuse
 from gateway.quota.owners import ALIVE, DEAD, FORGOTTEN, LEASE_MS, Owner
 from gateway.quota.owners import LOST as IS_LOST
 from gateway.quota.sharing import recall, slice_of
-
-IDLE_MS = 3_600_000
-"""Buckets that nothing is out of, and that nobody named for this long, leave memory; see `_evict`."""
+from gateway.quota.shelf import Shelf, account_of, rule_of, sum_moved
 
 
-def rule_of(bucket: str) -> str:
-    """The rule that a bucket belongs to."""
-    return bucket.partition("|")[0]
-
-
-def account_of(account: str) -> tuple[str, int]:
-    """The bucket of an account, and its slice (0 where there are none)."""
-    bucket, _, part = account.partition("#")
-    return bucket, int(part or 0)
-
-
-class Book:
+class Book(Shelf):
     """All buckets of a store, and the owners they are given to.
 
     `recover(bucket)` finds a bucket that left memory, None if there never was one. `dry_ms`: how long an
@@ -54,17 +38,11 @@ class Book:
     def __init__(
         self, recover: Callable[[str], Bucket | None] = lambda bucket: None, dry_ms: int = DRY_MS
     ) -> None:
-        self.buckets: dict[str, Bucket] = {}
-        self.rules: dict[str, Terms] = {}
-        """The newest terms of each rule that was ever named."""
-        self.owners: dict[str, Owner] = {}
-        """By key."""
+        super().__init__(recover)
         self.newest: dict[str, int] = {}
         """Owner's name → its latest epoch: an earlier one is given nothing, only its use is booked."""
         self.forgotten: dict[str, int] = {}
         """Owner's name → its last epoch that was forgotten."""
-        self.changes = Changes()
-        self._recover = recover
         self._dry_ms = dry_ms
 
     # operations
@@ -154,7 +132,7 @@ class Book:
             if bucket is not None:
                 bucket.refill(now_ms)
                 out = self._out(bucket, who)
-                _sum(moved, bucket, bucket.settle(out, by_bucket.get(bucket_id, ()), now_ms))
+                sum_moved(moved, bucket, bucket.settle(out, by_bucket.get(bucket_id, ()), now_ms))
         kind = CORRECTION if who.state in (IS_LOST, DEAD) else CRASH
         if who.state != DEAD:
             self.changes.rows.extend(rows)
@@ -212,39 +190,6 @@ class Book:
         note = ", ".join(f"{name}={value}" for name, value in audit.items() if name != "who")
         self.changes.entries.append(Entry(now_ms, account, ADJUST, amount, str(audit.get("who", "")), note))
         return self.balance(bucket_id, now_ms)
-
-    def balances(self, now_ms: int, rule: str = "") -> list[Balance]:
-        """See `contract.Store.balances`. Windows that ended are not there once nothing is out of them."""
-        return [
-            self.balance(bucket_id, now_ms)
-            for bucket_id in self.buckets
-            if not rule or rule_of(bucket_id) == rule
-        ]
-
-    def balance(self, bucket_id: str, now_ms: int) -> Balance:
-        """One bucket's."""
-        bucket = self.buckets[bucket_id]
-        self._refill(bucket, now_ms)
-        held = sum(out.held for out in bucket.outs.values())
-        spent = bucket.spent if bucket.is_money else 0
-        return Balance(bucket.id, bucket.terms, spent, held, bucket.out - held, bucket.free)
-
-    def check(self) -> list[str]:
-        """What must hold after every step and does not (`escrow.md` 1: I1 to I4), one sentence each."""
-        wrong = []
-        for bucket in self.buckets.values():
-            outs, terms = bucket.outs.values(), bucket.terms
-            if bucket.out != sum(out.out for out in outs) or any(out.out < 0 for out in outs):
-                wrong.append(f"{bucket.id}: out is {bucket.out}, owners have {[out.out for out in outs]}")
-            if any(out.held > out.out or min(out.written.values(), default=1) <= 0 for out in outs):
-                wrong.append(f"{bucket.id}: more is held than out, or a written-off amount is not positive")
-            if bucket.is_money and bucket.spent + bucket.total != terms.limit + bucket.adjusted:
-                wrong.append(f"{bucket.id}: {bucket.spent} spent + {bucket.total} is not {terms.limit}")
-            if terms.kind == ROLLING and sum(bucket.parts.values()) != bucket.spent - bucket.adjusted:
-                wrong.append(f"{bucket.id}: its slices do not add up to {bucket.spent}")
-            if terms.kind == RATE and bucket.total > terms.burst:
-                wrong.append(f"{bucket.id}: total {bucket.total} is above its burst")
-        return wrong
 
     # owners
 
@@ -305,30 +250,6 @@ class Book:
 
     # buckets
 
-    def _find(self, bucket_id: str) -> Bucket | None:
-        bucket = self.buckets.get(bucket_id)
-        if bucket is None and (bucket := self._recover(bucket_id)) is not None:
-            self.buckets[bucket_id] = bucket
-            told = self.rules.get(rule_of(bucket_id))
-            if told is not None and told.kind == bucket.terms.kind and told.stamp > bucket.terms.stamp:
-                bucket.edit(told)
-                self.changes.buckets.add(bucket_id)
-        return bucket
-
-    def _out(self, bucket: Bucket, owner: Owner) -> Out:
-        """An owner's part of a bucket, which is about to change."""
-        out = bucket.outs.get(owner.key)
-        if out is None:
-            out = bucket.outs[owner.key] = Out()
-            owner.buckets.add(bucket.id)
-        self.changes.buckets.add(bucket.id)
-        self.changes.outs.add((bucket.id, owner.key))
-        return out
-
-    def _refill(self, bucket: Bucket, now_ms: int) -> None:
-        if bucket.refill(now_ms):
-            self.changes.buckets.add(bucket.id)
-
     def _name(self, exchange: Exchange, reply: Reply, now_ms: int) -> None:
         """Makes the buckets that are named for the first time, by the newest terms of their rules."""
         for bucket_id in [*exchange.wishes, *(bucket for want in exchange.wants for bucket in want.needs)]:
@@ -346,29 +267,6 @@ class Book:
             if self._find(bucket_id) is None:
                 self._create(bucket_id, known if known.kind == told.kind else told, now_ms)
 
-    def _create(self, bucket_id: str, terms: Terms, now_ms: int) -> Bucket:
-        bucket = self.buckets[bucket_id] = Bucket(bucket_id, terms, terms.most, now_ms, touched_ms=now_ms)
-        self.changes.buckets.add(bucket_id)
-        return bucket
-
-    def _evict(self, now_ms: int) -> None:
-        """Lets idle buckets go from memory (1 KB each): closed windows, and what is full anyway. They stay
-        in the store, and are as they were when somebody names them again."""
-        newest: dict[str, str] = {}
-        for bucket_id, bucket in self.buckets.items():
-            if bucket.terms.kind == MONEY:
-                subject = bucket_id.rpartition("|")[0]
-                newest[subject] = max(newest.get(subject, ""), bucket_id)
-        for bucket in list(self.buckets.values()):
-            if now_ms - bucket.touched_ms <= IDLE_MS or bucket.out:
-                continue
-            if newest.get(bucket.id.rpartition("|")[0]) == bucket.id and bucket.terms.kind == MONEY:
-                continue
-            if bucket.parts or any(out.written for out in bucket.outs.values()):
-                continue
-            del self.buckets[bucket.id]
-            self.changes.evicted.append(bucket.id)
-
     # what is told
 
     def _hear_news(self, owner: Owner, exchange: Exchange, now_ms: int) -> None:
@@ -381,7 +279,7 @@ class Book:
             more = returned - bucket.out_of(owner.key).returned
             if more > 0:
                 self._refill(bucket, now_ms)
-                _sum(moved, bucket, bucket.give_back(self._out(bucket, owner), more, now_ms))
+                sum_moved(moved, bucket, bucket.give_back(self._out(bucket, owner), more, now_ms))
         for bucket_id, held in exchange.held.items():
             bucket = self._find(bucket_id)
             if bucket is not None and (out := self._out(bucket, owner)).held != held:
@@ -404,41 +302,6 @@ class Book:
         out.open, out.held = False, out.out
         owner.untold.discard(bucket_id)
         self._out(bucket, owner)
-
-    def _use(
-        self, owner: Owner, used: Mapping[str, int], moved: dict[str, int], now_ms: int
-    ) -> dict[str, int]:
-        """Books use, in all of the epoch by account; the differences. Sums in `moved` what money was posted,
-        with what had been written off before and is known now."""
-        more = {}
-        for account, amount in used.items():
-            bucket_id, part = account_of(account)
-            bucket = self._find(bucket_id)
-            if bucket is None:
-                # Nobody told its terms since the store lost it. Money is not forgotten for that: it is owed
-                # until the terms come, which are an edit then.
-                if not bucket_id.rpartition("|")[2]:
-                    continue
-                kind = Terms(ROLLING, 0, window_ms=1) if "#" in account else Terms(MONEY, 0)
-                bucket = self._create(bucket_id, kind._replace(stamp=-1), now_ms)
-            out = self._out(bucket, owner)
-            rolling = bucket.terms.kind == ROLLING
-            fresh = amount - (out.parts.get(part, 0) if rolling else out.used)
-            if fresh > 0:
-                self._refill(bucket, now_ms)
-                more[account] = fresh
-                _sum(moved, bucket, bucket.use(out, fresh, part, now_ms))
-        return more
-
-    def _book(self, bucket: Bucket, moved: Moved, kind: str, owner: Owner, now_ms: int) -> None:
-        for part, amount in moved:
-            self._enter(bucket.account(part), amount, kind, owner.key, now_ms)
-
-    def _enter(self, account: str, amount: int, kind: str, who: str, now_ms: int) -> None:
-        """Posts money that no row explains."""
-        if amount:
-            self.changes.post(account, amount)
-            self.changes.entries.append(Entry(now_ms, account, kind, amount, who))
 
     # what is asked
 
@@ -533,9 +396,3 @@ class Book:
                 bucket.outs[key].open = False
                 self.owners[key].untold.add(bucket.id)
                 self.changes.outs.add((bucket.id, key))
-
-
-def _sum(moved: dict[str, int], bucket: Bucket, more: Moved) -> None:
-    for part, amount in more:
-        account = bucket.account(part)
-        moved[account] = moved.get(account, 0) + amount

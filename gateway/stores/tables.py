@@ -67,7 +67,7 @@ def load(connection: sqlite3.Connection, book: Book, now_ms: int) -> None:
         book.owners[owner.key] = owner
         book.newest[name] = max(epoch, book.newest.get(name, -1))
     for bucket in _buckets(connection, "is_live"):
-        book.buckets[bucket.id] = bucket
+        book.add(bucket)
     query = "SELECT outs.* FROM outs JOIN buckets ON buckets.id = outs.bucket AND is_live"
     for row in connection.execute(query):
         _add_out(book, book.buckets[row[0]], row)

@@ -218,8 +218,8 @@ def test_the_ticket_of_two_rates_lets_its_caller_in_and_keeps_nobody_out_before(
     used = {"fast|": 1}
     book.exchange(ask(book, "a", 1, needs), 0)
     assert book.exchange(ask(book, "a", 2, needs, used=needs), 0).refused[0].wait_ms == 1000
-    for seq, now in enumerate(range(100, 1000, 100), 1):
-        # Others have the faster one for themselves until it is refilled for the ticket.
+    for seq, now in enumerate(range(100, 900, 100), 1):
+        # Others have the faster one for themselves until what is refilled is for the ticket.
         assert book.exchange(fast_call("b", 2 * seq), now).granted == [2 * seq], now
         book.exchange(Exchange("b", 1, 2 * seq + 1, used={"fast|": seq}), now)
     assert book.exchange(fast_call("b", 20), 1_000).granted == []
