@@ -103,7 +103,7 @@ class Bucket:
         is kept has changed. Time that went back does not count."""
         kind = self.terms.kind
         if kind == RATE:
-            if self.tickets.owed:
+            if self.tickets:
                 self.tickets.lapse(now_ms)
             return self._refill_rate(now_ms)
         if kind == ROLLING and self.parts:
@@ -151,7 +151,7 @@ class Bucket:
     def available(self, who: str, now_ms: int) -> int:
         """What a request of `who` may take: free, less what others were promised."""
         free = self.total - self.out
-        if not self.tickets.owed:
+        if not self.tickets:
             return free
         # What is due was refilled for just that; what is owed for later is not there yet.
         due = self.tickets.ask(who, now_ms)

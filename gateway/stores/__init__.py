@@ -1,1 +1,1 @@
-"""The stores of buckets, behind `quota.contract.Store`."""
+"""The stores of buckets: SQLite on one host, Redis for many. Both keep `quota.contract.Store`."""

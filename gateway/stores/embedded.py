@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.quota.book import Book, rule_of
+from gateway.quota.book import Book
 from gateway.quota.changes import Changes
 from gateway.quota.contract import Balance, Event, Exchange, Reply, StoreDown, Terms
+from gateway.quota.shelf import rule_of
 from gateway.stores import ledger, tables
 from gateway.stores.ledger import Ledger
 
