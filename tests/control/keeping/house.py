@@ -15,7 +15,6 @@ from gateway.link.control_end import WorkerLinks
 from gateway.link.keeper_queries import KeeperQueries
 from gateway.quota.contract import Store
 from gateway.telemetry.slots import SlotFile, read_slots
-from tests.control.keeping.journals import Journals
 from tests.control.keeping.store import MemoryStore
 from tests.control.keeping.worker import Worker
 from tests.running import eventually
@@ -47,7 +46,7 @@ class House:
             journals=str(self.journals),
             slots=str(self.folder / "slots"),
         )
-        return Keeper(options, self._open, Journals())
+        return Keeper(options, self._open)
 
     async def _open(self, table: Mapping[str, Any], state: Path) -> Store:
         return self.store
