@@ -222,7 +222,7 @@ class Attempt:
         connection = self.connection
         if connection is None or connection.closed:
             return False
-        if claim.hold is None or not claim.hold.pairs or self._streams:
+        if claim.need is None or self._streams:
             connection.close()
             return False
         reading = ReadingOn(self._exchange, claim, connection, self.take_body())

@@ -84,7 +84,7 @@ class Claim:
             if usage.estimated:
                 usage = exchange.usage = self._most(exchange, usage)
                 exchange.price(usage)
-            elif self.guess is not None and exchange.bound is not None:
+            elif self.guess is not None and self.plan is not None and self.plan.guesses and exchange.bound:
                 self.guess.ratio.learn(exchange.bound, usage)
                 self.guess.learn(usage.total_output)
         total_input, total_output = usage.total_input, usage.total_output

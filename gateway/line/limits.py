@@ -188,8 +188,7 @@ class Governed:
         if slots is not None:
             exchange.slots = None
             busy_s = monotonic_s() - exchange.started_s
-            for pair in slots.pairs:
-                purse = pair.purse
+            for purse, _ in slots.seats:
                 purse.busy_s += (busy_s - purse.busy_s) / 8 if purse.busy_s else busy_s
             self._purses.settle(slots, None)
             self._teller.later(REFUND_S if self._purses.has_refunds else NEWS_S)
@@ -211,16 +210,7 @@ class Governed:
         bound = exchange.bound
         if bound is None:
             bound = exchange.bound = bound_input(call)
-        tier = call.fields.get("service_tier")
-        need = Need(
-            plan,
-            bound,
-            asked_of(call),
-            target,
-            guess,
-            call.endpoint,
-            tier if type(tier) is str and tier != "auto" else "",
-        )
+        need = Need(plan, call, bound, asked_of(call), target, guess)
         if need.worst is None and plan.must_price:
             raise TargetFull(GatewayError(UNPRICED))
         if bound.unbounded and plan.is_strict and (plan.refuses_unbounded or need.input >= UNLIMITED):
@@ -241,8 +231,7 @@ class Governed:
         if not exchange.is_counted:
             exchange.is_counted = True
             if plan.slots:
-                exchange.slots = Hold(hold.pairs[: plan.slots], ())
-                hold.pairs = hold.pairs[plan.slots :]
+                exchange.slots = self._purses.release(hold, plan.slots)
         return Claim(target, plan, need, guess, hold, is_degraded=is_degraded)
 
     async def _decide(

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from gateway.policy.snapshot import Key, Model, Target
 from gateway.quota.cap import DEFAULT_OUTPUT_TOKENS
 from gateway.quota.contract import MONEY, ROLLING
-from gateway.quota.purse import LIKELY_NANOUSD, NANOUSD, ONE, Purse
+from gateway.quota.purse import (
+    LIKELY_INPUT,
+    LIKELY_NANOUSD,
+    LIKELY_OUTPUT,
+    LIKELY_TOKENS,
+    NANOUSD,
+    ONE,
+    Purse,
+)
 from gateway.quota.purses import Purses, Seat
 from gateway.quota.rule import Rule
 from gateway.quota.subject import OTHER, Caller, subjects, user_of
@@ -17,6 +25,8 @@ from gateway.quota.window import window
 _COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
 
 _COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
+
+_LIKELY = frozenset({LIKELY_INPUT, LIKELY_NANOUSD, LIKELY_OUTPUT, LIKELY_TOKENS})
 
 
 class Plan:
@@ -27,6 +37,7 @@ class Plan:
         "calls",
         "default_output",
         "first",
+        "guesses",
         "has_money",
         "is_measured",
         "is_strict",
@@ -42,12 +53,14 @@ class Plan:
         """What is counted once for a call, whatever becomes of its attempts."""
         self.attempts: tuple[Seat, ...] = tuple(seat for rule, seat in seats if not is_by_call(rule))
         self.first = self.calls + self.attempts
-        self.slots = sum(purse.has_slots for purse, _ in self.calls)
-        """How many pairs of the first hold are kept until the call ends; they come first in it."""
+        self.slots = tuple(seat for seat in self.calls if seat[0].has_slots)
+        """What of the first hold is kept until the call ends."""
         self.until_ms = until_ms
         places = {place for _, (_, place) in seats}
         self.is_measured = bool(places - {ONE})
         """True if the call must be measured: tokens or money count."""
+        self.guesses = any(place in _LIKELY for place in places)
+        """True if something holds an estimate."""
         enforced = [rule for rule, _ in seats if not rule.is_shadow]
         budgets = [rule for rule in enforced if rule.is_money]
         self.has_money = bool(places & {NANOUSD, LIKELY_NANOUSD})

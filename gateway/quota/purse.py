@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.quota.contract import MONEY, RATE, ROLLING, SLICES, SLOTS, Refusal, Terms
+from gateway.quota.contract import ROLLING, SLICES, SLOTS, Refusal, Terms
 from gateway.quota.rule import Rule
 
 ONE = 0
@@ -68,6 +68,7 @@ class Purse:
     at_once: bool = False
     """Requests are used when they are taken: nothing of them is held."""
     has_slots: bool = False
+    is_money: bool = False
     accounts: dict[int, int] = field(default_factory=dict)
     """Part of a rolling window (else 0) → where the journal counts its use."""
     account: int = -1
@@ -104,6 +105,7 @@ class Purse:
         self.measure = _SPENT.get(rule.measure, 0)
         self.at_once = rule.measure == "requests"
         self.has_slots = rule.kind == SLOTS
+        self.is_money = rule.is_money
 
     def part_at(self, wall_ms: int) -> int:
         """The part of a rolling window that a moment is in, never one before the last; 0 for others."""
@@ -120,16 +122,6 @@ class Purse:
     def name_of(self, part: int) -> str:
         """The account of a part."""
         return f"{self.bucket}#{part}" if self.terms.kind == ROLLING else self.bucket
-
-    @property
-    def is_money(self) -> bool:
-        """True for budgets."""
-        return self.terms.kind in (MONEY, ROLLING)
-
-    @property
-    def is_rate(self) -> bool:
-        """True for requests and tokens per time."""
-        return self.terms.kind == RATE
 
     def target(self) -> int:
         """What it would like to have: the demand of a second, and at least a thousandth of the limit."""
