@@ -150,6 +150,21 @@ def test_spoken_answer_may_cost_what_audio_costs() -> None:
 
 
 PART = "messages[].content[]"
+NOWHERE = {
+    "chat_template": False,
+    "compound_custom": True,
+    "conversation": False,
+    "data_sources": True,
+    "enable_search": True,
+    "file_ids": False,
+    "models": False,
+    "plugins": True,
+    "previous_response_id": False,
+    "search_parameters": True,
+    "search_settings": True,
+    "web_search_options": True,
+}
+"""Fields that bring in what is not in the body, and whether that is a search."""
 
 
 @pytest.mark.parametrize(
@@ -169,9 +184,7 @@ PART = "messages[].content[]"
         (asks({"type": "input_audio"}), f"{PART}.input_audio", 0),
         (call_of(messages=[{"role": "assistant", "audio": {"id": "audio_1"}}]), "messages[].audio", 0),
         (call_of(messages=[{"role": "user", "content": {"type": "file"}}]), f"{PART}.file", 0),
-        (asks("x", web_search_options={}), "web_search_options", 1),
-        (asks("x", previous_response_id="resp_1"), "previous_response_id", 0),
-        (asks("x", data_sources=[{}]), "data_sources", 1),
+        *((asks("x", **{name: {}}), name, int(is_search)) for name, is_search in NOWHERE.items()),
         (asks("x", tools=[{"type": "web_search"}]), "tools[].type", 1),
         (asks("x", tools={"type": "function"}), "", 0),
         (asks("x", tools=[{"type": "function", "function": {}}, {"type": "custom"}]), "", 0),
@@ -220,6 +233,14 @@ def test_no_body_is_too_odd_to_be_bounded(endpoint: str, fields: dict[str, Any])
     bound = bound_input(call)
     assert bound.tokens >= OVERHEAD_TOKENS
     assert 0 <= bound.text_bytes <= call.size
+
+
+@pytest.mark.parametrize("field", ["tools", "functions"])
+def test_tools_are_counted_twice_since_templates_write_them_anew(field: str) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    call = asks("x", **{field: tools})
+    twice = len(json.dumps(tools, separators=(",", ":")))
+    assert bound_input(call).tokens == call.size + twice + OVERHEAD_TOKENS + TOOLS_TOKENS
 
 
 def test_tools_that_cannot_be_written_count_as_the_body() -> None:
