@@ -126,9 +126,12 @@ def test_longer_inputs_are_held_at_the_dearest_price_they_may_reach() -> None:
 
 @pytest.mark.parametrize(
     ("pinned", "pico"),
-    [("", 9), ("auto", 9), ("scale", 9), ("default", 2), ("flex", 2), ("priority", 9)],
-)
-def test_tier_that_a_call_pins_bounds_its_price(pinned: str, pico: int) -> None:
+    [
+        ("", 9), ("auto", 9), ("scale", 9), ("default", 2), ("flex", 2), ("priority", 9),
+        (None, 9), (["flex"], 9), ({}, 9), (7, 9),
+    ],
+)  # fmt: skip
+def test_tier_that_a_call_pins_bounds_its_price(pinned: object, pico: int) -> None:
     table = {
         "standard": [(0, priced(input=2, output=4))],
         "flex": [(0, priced(input=1, output=2))],
