@@ -74,6 +74,7 @@ def test_no_usage_within_the_bounds_costs_more_than_what_is_held(
 
 @settings(deadline=None)
 @given(table=tables(), count=st.integers(0, 60))
+@example({"standard": [(0, dict.fromkeys(KINDS, 1))]}, 1)
 def test_seven_lines_of_one_token_each_are_held_with_all_their_rounding(
     table: dict[str, Any], count: int
 ) -> None:
