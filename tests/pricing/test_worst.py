@@ -141,6 +141,13 @@ def test_tier_that_a_call_pins_bounds_its_price(pinned: object, pico: int) -> No
     assert Price.from_table(table).worst(10, service_tier=pinned).input_pico == pico
 
 
+@pytest.mark.parametrize("tier", ["default", "standard"])
+def test_tier_that_a_call_pins_may_be_full_and_another_answer_it(tier: str) -> None:
+    table = {"standard": [(0, priced(input=1))], "flex": [(0, priced(input=2))]}
+    table[tier] = [(0, priced(input=9))]
+    assert Price.from_table(table).worst(10, service_tier="flex").input_pico == 9
+
+
 def test_audio_is_held_only_where_there_may_be_some() -> None:
     price = Price.from_table({"standard": [(0, priced(input=1, output=2, audio_input=30, audio_output=60))]})
     assert price.worst(1)[:2] == (30, 60)
