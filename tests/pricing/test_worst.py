@@ -54,7 +54,7 @@ def billed(draw: st.DrawFn, input_tokens: int, output_tokens: int, *, has_audio:
     return usage
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data(), table=tables(), input_tokens=TOKENS, output_tokens=TOKENS, has_audio=st.booleans())
 def test_no_usage_within_the_bounds_costs_more_than_what_is_held(
     data: st.DataObject, table: dict[str, Any], input_tokens: int, output_tokens: int, has_audio: bool
@@ -72,7 +72,7 @@ def test_no_usage_within_the_bounds_costs_more_than_what_is_held(
         assert price.cost_nanousd(usage) <= held
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(table=tables(), count=st.integers(0, 60))
 @example({"standard": [(0, dict.fromkeys(KINDS, 1))]}, 1)
 def test_seven_lines_of_one_token_each_are_held_with_all_their_rounding(
@@ -84,7 +84,7 @@ def test_seven_lines_of_one_token_each_are_held_with_all_their_rounding(
         assert price.cost_nanousd(usage) <= price.worst(4 * count).nanousd(4 * count, 3 * count)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(prices=PRICES, tokens=st.tuples(TOKENS, TOKENS))
 def test_not_a_nano_dollar_more_than_rounding_is_held_beyond_what_a_call_can_cost(
     prices: dict[str, int], tokens: tuple[int, int]
@@ -98,7 +98,7 @@ def test_not_a_nano_dollar_more_than_rounding_is_held_beyond_what_a_call_can_cos
     assert price.worst(tokens[0]).nanousd(*tokens) - price.cost_nanousd(usage) <= 6
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(table=tables(), input_tokens=TOKENS, left=st.integers(0, 5_000) | st.integers(0, 10**12))
 @example({"standard": [(0, dict.fromkeys(KINDS, 1_000))]}, 0, 0)
 @example({"standard": [(0, dict.fromkeys(KINDS, 1_000))]}, 1, 4)

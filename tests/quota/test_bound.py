@@ -223,7 +223,7 @@ ANY = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     endpoint=st.sampled_from(("chat", "completions", "embeddings")),
     fields=st.dictionaries(
