@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS outs (
     bucket TEXT NOT NULL, owner TEXT NOT NULL, given INTEGER NOT NULL, used INTEGER NOT NULL,
     returned INTEGER NOT NULL, out INTEGER NOT NULL, written TEXT NOT NULL, parts TEXT NOT NULL,
     held INTEGER NOT NULL, open INTEGER NOT NULL, PRIMARY KEY (bucket, owner)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outs_by_owner ON outs (owner);
 """
 
 
@@ -150,7 +151,9 @@ def write(connection: sqlite3.Connection, book: Book, changes: Changes) -> None:
         ],
     )
     connection.executemany(
-        "INSERT OR REPLACE INTO outs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "given = excluded.given, used = excluded.used, returned = excluded.returned, out = excluded.out, "
+        "written = excluded.written, parts = excluded.parts, held = excluded.held, open = excluded.open",
         [
             (
                 bucket.id,
