@@ -11,9 +11,9 @@ import random
 from typing import Any
 
 from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Exchange, Reply, Store, Terms
-from tests.stores.conformance import Clock
 from tests.stores.honest import Worker
 from tests.stores.invariants import broken
+from tests.stores.teller import Clock
 
 MINUTE = 60_000
 RULES = {

@@ -1,4 +1,4 @@
-"""The embedded store: what every store does, and what outlives its process."""
+"""The embedded store: what outlives its process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ import pytest
 from gateway.quota.contract import Exchange, StoreDown, Want
 from gateway.stores.embedded import EmbeddedStore
 from gateway.stores.tables import NewerState
-from tests.stores.conformance import DAY, MONEY_1000, Conformance, MakeStore, Teller, free, opened, row
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.now_ms = 1_764_000_000_000
-
-    async def advance(self, ms: int) -> None:
-        self.now_ms += ms
+from tests.stores.teller import DAY, MONEY_1000, HandClock, MakeStore, Teller, free, opened, row
 
 
 @pytest.fixture
@@ -32,10 +24,6 @@ def make_store(tmp_path: Path, clock: HandClock) -> MakeStore:
         return EmbeddedStore(tmp_path / "ledger.db", lambda: clock.now_ms)
 
     return make
-
-
-class TestEmbedded(Conformance):
-    """The suite of all stores."""
 
 
 async def test_a_store_that_is_opened_again_goes_on_where_it_was(make_store: MakeStore) -> None:

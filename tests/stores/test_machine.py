@@ -13,16 +13,9 @@ import pytest
 from gateway.stores.embedded import EmbeddedStore
 from tests.stores.machine import Machine
 from tests.stores.memory import MemoryStore
+from tests.stores.teller import HandClock
 
 SEED = int(os.environ.get("MACHINE_SEED", "1"))
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.now_ms = 1_764_000_000_000
-
-    async def advance(self, ms: int) -> None:
-        self.now_ms += ms
 
 
 async def run_embedded(path: Path, seed: int, steps: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.quota.contract import MONEY, ROLLING, Terms
 from gateway.stores.embedded import EmbeddedStore
-from tests.stores.conformance import MONEY_1000, ROLL, Teller, row
+from tests.stores.teller import MONEY_1000, ROLL, Teller, row
 
 DAY_MS = 86_400_000
 START_MS = 1_764_000_000_000
@@ -34,6 +34,7 @@ async def test_old_rows_leave_in_small_steps_and_the_sums_agree_after_each(tmp_p
         rows = [row({bucket: 1}, f"r{part}.{number}", clock.now_ms) for number in range(250)]
         await owner.tell(used={bucket: 250}, rows=rows)
         clock.now_ms += DAY_MS
+    await owner.tell()
     await store.expire()  # knows now how many rows there are
     left = [count(path, "usage")]
     # The first two days are older than ten now.
