@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from gateway.quota.contract import SLOTS, Store, Terms
-from tests.stores.teller import DAY, MONEY_1000, RPM, RUNNING, TEN_A_SECOND, Clock, Teller, balance, free, row
+from tests.stores.teller import (
+    DAY,
+    MONEY_1000,
+    RPM,
+    RUNNING,
+    TEN_A_SECOND,
+    Clock,
+    Teller,
+    balance,
+    free,
+    row,
+)
 
 
 async def test_what_was_given_and_never_arrived_comes_back(store: Store) -> None:
@@ -96,3 +107,15 @@ async def test_every_exchange_renews_the_lease(store: Store, clock: Clock) -> No
         await clock.advance(20_000)
         await owner.tell()
         assert await store.expire() == []
+
+
+async def test_the_slots_of_an_epoch_are_free_when_the_next_one_speaks(store: Store) -> None:
+    first, second = Teller(store, "w0", epoch=1), Teller(store, "w0", epoch=2)
+    await first.tell({RUNNING: 2, DAY: 300}, terms={RUNNING: Terms(SLOTS, 2), DAY: MONEY_1000})
+    await store.hello("w0", 2, {})
+    assert [await free(store, bucket) for bucket in (RUNNING, DAY)] == [2, 700]
+    assert (await second.tell({RUNNING: 2})).granted
+    assert (await first.tell({DAY: 1})).granted == []
+    assert await store.bury("w0", 1, {DAY: 40}, {DAY: 10, RUNNING: 2}) == {DAY: 50}
+    assert [await free(store, bucket) for bucket in (RUNNING, DAY)] == [0, 950]
+    assert await store.verify() == []

@@ -5,7 +5,17 @@ from __future__ import annotations
 import random
 
 from gateway.quota.contract import SLOTS, Exchange, Store, Terms, Want
-from tests.stores.teller import DAY, MONEY_1000, RUNNING, TEAM, Teller, balance, free, opened, row
+from tests.stores.teller import (
+    DAY,
+    MONEY_1000,
+    RUNNING,
+    TEAM,
+    Teller,
+    balance,
+    free,
+    opened,
+    row,
+)
 
 
 async def test_a_want_gets_all_or_nothing(store: Store) -> None:
@@ -148,3 +158,13 @@ async def test_two_that_cross_over_two_buckets_never_refuse_each_other(store: St
         for owner in parked:
             granted += len((await owner.finally_()).granted)
         assert granted == 1, f"seed {seed}"
+
+
+async def test_what_is_left_after_a_recall_was_acknowledged_is_held(store: Store) -> None:
+    one, idle = await opened(store, "w0", DAY, MONEY_1000, 500)
+    two = Teller(store, "w1")
+    assert (await two.tell({DAY: 900}, terms={DAY: MONEY_1000})).recalls == {DAY: ["w0"]}
+    reply = await one.tell(returned={DAY: idle - 200}, acks=[DAY])
+    assert reply.shut == []
+    assert ((await balance(store, DAY)).held, (await balance(store, DAY)).idle) == (200, 0)
+    assert (await two.finally_()).refused[0].is_held
