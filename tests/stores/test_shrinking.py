@@ -53,7 +53,7 @@ class Shrinking(RuleBasedStateMachine):
 
 
 Shrinking.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
