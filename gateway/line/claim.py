@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from gateway.clock import now_s
 from gateway.policy.snapshot import Target
 from gateway.pricing.price import UNLIMITED
+from gateway.quota.hold import Hold
 from gateway.quota.need import Flat, Guess, Need
 from gateway.quota.plan import Plan
 from gateway.quota.purse import Spent
-from gateway.quota.purses import Hold
 from gateway.telemetry.diagnostics import say
 from gateway.usage import Usage
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.policy.decide import Facts
     from gateway.policy.snapshot import Key, Model, Snapshot, Target
     from gateway.quota.bound import Bound
-    from gateway.quota.purses import Hold
+    from gateway.quota.hold import Hold
     from gateway.usage import Usage
     from gateway.wire.dialects.openai_chat import Call
 

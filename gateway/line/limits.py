@@ -20,10 +20,11 @@ from gateway.pricing.price import UNLIMITED
 from gateway.quota.bound import bound_input
 from gateway.quota.cap import asked_of
 from gateway.quota.contract import Refusal
+from gateway.quota.hold import Hold, Seat
 from gateway.quota.need import UNCOUNTED, Flat, Guess, Need
 from gateway.quota.plan import Plan, Planner
 from gateway.quota.purse import Purse
-from gateway.quota.purses import Hold, Purses, Seat
+from gateway.quota.purses import Purses
 from gateway.quota.share import Share
 from gateway.telemetry.meters import Meters
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from gateway.policy.snapshot import Key, Model, Target
 from gateway.quota.cap import DEFAULT_OUTPUT_TOKENS
 from gateway.quota.contract import MONEY, ROLLING
+from gateway.quota.hold import Seat
 from gateway.quota.purse import (
     LIKELY_INPUT,
     LIKELY_NANOUSD,
@@ -17,7 +18,7 @@ from gateway.quota.purse import (
     ONE,
     Purse,
 )
-from gateway.quota.purses import Purses, Seat
+from gateway.quota.purses import Purses
 from gateway.quota.rule import Rule
 from gateway.quota.subject import OTHER, Caller, subjects, user_of
 from gateway.quota.window import window
