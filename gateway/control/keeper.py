@@ -248,7 +248,7 @@ class Keeper:
             self._start(self._answer(end, question))
 
     async def _answer(self, end: LedgerEnd, question: dict[str, Any]) -> None:
-        end.result(await self._books.answer(question))
+        await self._books.answer(question, end)
         if question["what"] in ("adjust", "reset"):
             self._exchanges.filled()
 

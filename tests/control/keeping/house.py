@@ -31,6 +31,7 @@ class House:
         self.links = WorkerLinks(lambda lines, settled: settled(), _no_answer)
         self.link = KeeperQueries(str(self.socket))
         SlotFile.create(folder / "slots", slots=64)
+        self.workers: list[Worker] = []
         self._policies = 0
         self.keeper = self._new_keeper()
 
@@ -67,7 +68,8 @@ class House:
 
     async def worker(self, name: str = "worker-0", epoch: int = 1, **how: Any) -> Worker:
         """One that is connected."""
-        return await Worker.join(self.socket, name, epoch, **how)
+        self.workers.append(await Worker.join(self.socket, name, epoch, **how))
+        return self.workers[-1]
 
     def calls(self, call: str) -> list[dict[str, Any]]:
         """What the store was asked so far, of one kind."""
@@ -86,9 +88,11 @@ async def house(folder: Path) -> AsyncIterator[House]:
     with_keeper = House(folder)
     await with_keeper.links.start(_bound(folder / "control.sock"))
     await with_keeper.keeper.start()
-    await with_keeper.link.start()
+    with_keeper.link.start()
     await with_keeper.policy()
     yield with_keeper
+    for worker in with_keeper.workers:
+        worker.leave()
     await with_keeper.link.close()
     await with_keeper.keeper.finish()
     await with_keeper.links.close()
