@@ -159,7 +159,7 @@ class Keeper:
         """From now on this is the store of this run: Redis at an address, or the embedded one."""
         self._where, self._kind = where, kind_of(table)
         self._choice.keep(self._kind)
-        self._exchanges.recall_s = RECALL_S[self._kind]
+        self._exchanges.recall_s = self._options.recall_s or RECALL_S[self._kind]
         self._start(self._open(table))
 
     async def failed(self) -> str:
@@ -307,6 +307,7 @@ def main(arguments: list[str] | None = None, opener: Opener = store_choice.open_
         parser.add_argument(name, required=True)
     for name in ("--keeper-socket-fd", "--life-fd"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--recall-s", type=float, default=0.0, help="instead of what fits the store")
     options = parser.parse_args(arguments)
     # Reports run in threads; one that holds the interpreter gives it to a waiting grant after 0.5 ms.
     sys.setswitchinterval(0.0005)

@@ -76,6 +76,7 @@ async def test_message_of_nobody_closes_the_connection(home: House) -> None:
 
 async def test_want_is_granted_from_what_lay_idle_elsewhere(home: House) -> None:
     rich, poor = await hoarder(home), await home.worker()
+    home.keeper._exchanges.recall_s = 30.0
     reply = await poor.wants(1, calls=4)
     assert reply.parked == {1: named(["calls"])} and reply.recalls == {}
     assert await rich.told(RECALL) == named(["calls"])

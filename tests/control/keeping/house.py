@@ -46,6 +46,7 @@ class House:
             keeper_socket_fd=_bound(self.socket).detach(),
             journals=str(self.journals),
             slots=str(self.folder / "slots"),
+            recall_s=0.0,
         )
         return Keeper(options, self._open)
 
