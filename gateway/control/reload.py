@@ -13,7 +13,9 @@ from typing import Any
 import orjson
 from watchfiles import awatch
 
-from gateway.clock import monotonic_s
+from gateway.clock import monotonic_s, now_s
+from gateway.control.stamp import StampFile
+from gateway.control.vocabulary import bytes_per_token
 from gateway.http.dial import Origin, new_tls_context
 from gateway.policy.compile import Compiled, compile_policy
 from gateway.policy.load import from_document, load_folder, policy_files, secret_reader
@@ -45,6 +47,7 @@ class Reloader:
     ) -> None:
         self._folder = folder
         self._accepted = state / "accepted.json"
+        self._stamps = StampFile(state / "stamp.json")
         self._row_of = row_of
         self._switch = switch
         self._simulated_url = simulated_url
@@ -163,7 +166,10 @@ class Reloader:
             catalogue=self._catalogue,
             at=datetime.now(UTC),
             simulated_url=url,
+            ratio_of=bytes_per_token,
         )
+        stamp = self._stamps.of(compiled.tables, int(now_s() * 1000))
+        compiled.tables["stamp"] = stamp
         tls = await asyncio.to_thread(_tls_files, policy, compiled.tables["providers"])
         same = self.compiled is not None and compiled.tables == self.compiled.tables and tls == self._tls
         if same and not force:
@@ -171,7 +177,11 @@ class Reloader:
         if self.compiled is None or compiled.warnings != self.compiled.warnings:
             for warning in compiled.warnings:
                 say(f"warning: {warning}")
-        await self._switch(compiled.tables)
+        try:
+            await asyncio.to_thread(self._stamps.keep, compiled.tables, stamp)
+        except OSError as error:
+            say(f"when the policy was accepted cannot be kept in {self._accepted.parent}: {error.strerror}")
+        await self._switch(compiled.of_workers)
         self._policy, self.compiled, self._tls = policy, compiled, tls
         self.since_s = monotonic_s()
         return True
