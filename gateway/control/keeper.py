@@ -28,7 +28,7 @@ from gateway.link.frames import KEEPER
 from gateway.link.journal import Journaled
 from gateway.link.keeper_end import LedgerEnd, LedgerServer
 from gateway.link.worker_end import ControlLink
-from gateway.quota.contract import MONEY, ROLLING, Store, StoreDown, Terms
+from gateway.quota.contract import MONEY, RATE, ROLLING, Store, StoreDown, Terms
 from gateway.telemetry.diagnostics import report, report_escaped, say
 from gateway.telemetry.meters import KeeperMeters
 from gateway.telemetry.slots import SlotFile
@@ -263,7 +263,8 @@ def _terms(rule: Mapping[str, Any], stamp: int) -> Terms:
         kind=rule["kind"],
         limit=rule["limit"],
         burst=rule["burst"],
-        window_ms=rule["window_ms"],
+        # As `quota.rule.Rule.terms`, which workers tell.
+        window_ms=rule["window_ms"] if rule["kind"] in (RATE, ROLLING) else 0,
         shadow=rule["mode"] == "shadow",
         stamp=stamp,
     )
