@@ -25,8 +25,9 @@ WET = 36
 STORE = 37
 """keeper → worker, control {"up": bool, "why": str}: whether the store answers, and why it may not be used
 ("" if it may). Sent after OWNER, after control's first QUERY, and at every change."""
-QUERY, RESULT = 38, 39
-"""control → keeper {"n", "what", …}; keeper → control {"n", "result"} or {"n", "error"}. `what`:
+QUERY, PART, RESULT = 38, 40, 39
+"""control → keeper {"n", "what", …}; keeper → control {"n", "rows": [row, …]}, as often as a long
+list takes, and then {"n", "result": …} (of such a list: its last rows) or {"n", "error"}. `what`:
 
 - "state" → {"up", "why"}
 - "balances", `rule` ("" for all) → [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
