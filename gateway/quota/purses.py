@@ -221,7 +221,8 @@ class Purses:
                 if purse in free:
                     purse.balance = max(purse.balance - need, -purse.held)
                 self._news.add(purse)
-            elif need:
+            else:
+                # Also of a need of 0: a call that is passed through says only afterwards what it used.
                 covered = 0 if purse in free else need
                 purse.held += covered
                 pairs.append(Pair(purse, covered, need, purse.account))
