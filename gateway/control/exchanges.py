@@ -25,10 +25,12 @@ Wanted = Callable[[], bool]
 
 
 class Exchanges:
-    """The workers that are connected, by the names that the store knows them by."""
+    """The workers that are connected, by the names that the store knows them by. `clock`: seconds that never
+    step."""
 
-    def __init__(self, store: KeptStore) -> None:
+    def __init__(self, store: KeptStore, clock: Callable[[], float] = monotonic_s) -> None:
         self._store = store
+        self._clock = clock
         self._owners: dict[str, LedgerEnd] = {}
         self._serving: dict[str, asyncio.Future[None]] = {}
         """Owner → done when its last connection so far is handled."""
@@ -130,7 +132,7 @@ class Exchanges:
         return await self._store.ask(lambda store: store.exchange(exchange))
 
     def _booked(self, owner: str, end: LedgerEnd, exchange: Exchange, reply: Reply) -> None:
-        now_s = monotonic_s()
+        now_s = self._clock()
         if exchange.returned:
             self._tell_wet(self._refusals.freed(exchange.returned, now_s, by=owner))
         reply = self._parked(owner, exchange, reply, now_s)
@@ -178,7 +180,7 @@ class Exchanges:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now_s = monotonic_s()
+        now_s = self._clock()
         self._due += self._waiting.due(now_s)
         loop = asyncio.get_running_loop()
         if self._due and self._deciding is None:
@@ -217,7 +219,7 @@ class Exchanges:
         named = {*reply.granted, *(refusal.id for refusal in reply.refused)}
         nothing = [_refused(want) for want in wants if want.id not in named]
         reply = replace(reply, refused=[*reply.refused, *nothing])
-        self._note(owner, reply.refused, monotonic_s())
+        self._note(owner, reply.refused, self._clock())
         end.decided(reply)
 
     # what workers are told unasked
@@ -229,7 +231,7 @@ class Exchanges:
         elif event.kind == "acked" and self._waiting.told(event.owner, 0, event.buckets):
             self._look()
         elif event.kind == "wet":
-            self._tell_wet(self._refusals.freed(event.buckets, monotonic_s()))
+            self._tell_wet(self._refusals.freed(event.buckets, self._clock()))
 
     def edited(self, buckets: Sequence[str]) -> None:
         """Buckets were lowered or raised: nobody keeps anything of the old limit idle, nobody refuses by
@@ -237,18 +239,18 @@ class Exchanges:
         for end in self._owners.values():
             end.recall(buckets)
             end.wet(buckets)
-        self._refusals.freed(buckets, monotonic_s())
+        self._refusals.freed(buckets, self._clock())
 
     def filled(self) -> None:
         """An operator gave buckets something."""
-        self._tell_wet(self._refusals.everything_freed(monotonic_s()))
+        self._tell_wet(self._refusals.everything_freed(self._clock()))
 
     def settled(self, owners: Iterable[str]) -> None:
         """Owners are dead, and what they had is spent or free again."""
         for owner in owners:
             if self._waiting.gone(owner):
                 self._look()
-        self._tell_wet(self._refusals.everything_freed(monotonic_s()))
+        self._tell_wet(self._refusals.everything_freed(self._clock()))
 
     def _note(self, owner: str, refused: Sequence[Refusal], now_s: float) -> None:
         for refusal in refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.clock import monotonic_s, now_s
 from gateway.link.keeper_link import KeeperLink
@@ -22,9 +22,18 @@ TIMEOUTS = 3
 
 
 class Teller:
-    """Sends exchanges of one worker's purses, one at a time."""
+    """Sends exchanges of one worker's purses, one at a time. `clock`: seconds that never step; `wall`: of the
+    day."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, purses: Purses) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        purses: Purses,
+        clock: Callable[[], float] = monotonic_s,
+        wall: Callable[[], float] = now_s,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
         self._loop = loop
         self._purses = purses
         self._link: KeeperLink | None = None
@@ -91,7 +100,7 @@ class Teller:
         assert link is not None
         if reply.seq:
             self._late = 0
-        for ask, outcome in self._purses.answered(reply, link.renewed_s, monotonic_s()):
+        for ask, outcome in self._purses.answered(reply, link.renewed_s, self._clock()):
             decided, ask.decided = ask.decided, None
             if decided is not None:
                 decided(outcome)
@@ -113,8 +122,8 @@ class Teller:
 
     def _on_tick(self) -> None:
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
-        wall_ms = int(now_s() * 1000)
-        self._purses.tick(monotonic_s(), wall_ms)
+        wall_ms = int(self._wall() * 1000)
+        self._purses.tick(self._clock(), wall_ms)
         self._ticks += 1
         if self._ticks % CLOSE_EVERY == 0:
             self._purses.close_windows(wall_ms)
@@ -125,7 +134,7 @@ class Teller:
         link = self._link
         if link is None or not link.is_free:
             return  # Its answer brings us here again, or the tick.
-        exchange = self._purses.exchange(monotonic_s())
+        exchange = self._purses.exchange(self._clock())
         if exchange is not None:
             link.send(exchange)
 

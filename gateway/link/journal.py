@@ -166,6 +166,8 @@ def read_journal(path: Path) -> Journaled | None:
             used[names[at]] = values[at]
     holds: dict[str, int] = {}
     for place, pairs in enumerate(values[_HOLDS_AT::_HOLD].tolist()):
+        if not pairs:
+            continue
         at = _HOLDS_AT + place * _HOLD
         for pair in range(min(pairs, PAIRS)):
             name = names.get(values[at + 1 + 2 * pair])

@@ -7,7 +7,7 @@ for the keeper: `send` takes an exchange whether or not the keeper is there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -56,10 +56,20 @@ class KeeperLink:
 
     `owner` is the worker's name (`worker-0`), `epoch` the milliseconds of its start, `journal` the path of
     its journal ("" if it keeps none). It counts what was given to the worker (`got`), which the keeper
-    compares with the store when they meet again: what was lost on the way goes back.
+    compares with the store when they meet again: what was lost on the way goes back. `clock`: seconds that
+    never step.
     """
 
-    def __init__(self, path: str, owner: str, epoch: int, journal: str, handler: Handler) -> None:
+    def __init__(
+        self,
+        path: str,
+        owner: str,
+        epoch: int,
+        journal: str,
+        handler: Handler,
+        clock: Callable[[], float] = monotonic_s,
+    ) -> None:
+        self._clock = clock
         self._path = path
         self._owner = owner
         self._epoch = epoch
@@ -130,7 +140,7 @@ class KeeperLink:
 
     def _write(self) -> None:
         if self._end is not None and self._under_way is not None:
-            self._sent_s = monotonic_s()
+            self._sent_s = self._clock()
             self._end.transport.write(self._under_way)
 
     # what the connection tells

@@ -33,9 +33,10 @@ def slice_of(bucket: Bucket, out: Out, wish: int, now_ms: int) -> int | None:
 
 
 def recall(bucket: Bucket, asker: str, now_ms: int) -> list[str] | None:
-    """The owners that hold something idle in open purses, to be shut; the bucket is waited for. None: there
-    is nothing to wait for."""
-    holders = [key for key, out in bucket.outs.items() if key != asker and out.open and out.out > out.held]
+    """The owners that have something in open purses, to be shut; the bucket is waited for. None: there is
+    nothing to wait for. What was told to be held counts too: a call may have ended since, and what it gave
+    back lies in the purse."""
+    holders = [key for key, out in bucket.outs.items() if key != asker and out.open and out.out]
     if not holders and not bucket.is_waited_for(now_ms):
         return None
     bucket.waits[asker] = now_ms + WAIT_MS

@@ -1,0 +1,137 @@
+"""An event loop whose time is virtual, and the link between workers and the keeper as a model.
+
+The code of both ends runs as it is; only the socket between them is played. A connection loses what was on
+its way when it breaks, keeps the order of what it carries, and delays it at random. What both ends do about
+it (greetings, the same exchange again) is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+Guard = Callable[[Callable[[], None]], None]
+"""Runs something in a process, if that lives."""
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """Runs what is due, then lets time pass to what is next: an hour takes as long as what happens in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now_s = 1_000.0
+        self._selector = self
+        self.keepers: dict[str, Callable[[Any], Any]] = {}
+        """Path → connects a protocol to a keeper; without an entry nobody listens."""
+
+    def time(self) -> float:
+        return self._now_s
+
+    def select(self, timeout: float | None) -> list[Any]:
+        """As a selector's: there is nothing but timers."""
+        if timeout is None:
+            raise RuntimeError("nothing will ever happen again")
+        self._now_s += max(0.0, timeout)
+        return []
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    async def create_unix_connection(  # type: ignore[override]
+        self, protocol_factory: Callable[[], Any], path: str
+    ) -> tuple[Any, Any]:
+        """To the keeper at `path`, if there is one."""
+        connect = self.keepers.get(path)
+        if connect is None:
+            raise ConnectionRefusedError(path)
+        protocol = protocol_factory()
+        return connect(protocol), protocol
+
+
+class Side:
+    """One end of a connection, as its transport."""
+
+    def __init__(self, pipe: Pipe, guard: Guard) -> None:
+        self._pipe = pipe
+        self._guard = guard
+        self.protocol: Any = None
+        self.peer: Side = self
+        self.is_lost = False
+        self._last_s = 0.0
+        self.coming: deque[bytes] = deque()
+
+    def write(self, data: bytes) -> None:
+        if not (self._pipe.is_broken or self.is_lost):
+            self.peer._carry(data)
+
+    def get_write_buffer_size(self) -> int:
+        return 1 << 30 if self._pipe.is_stalled else 0
+
+    def abort(self) -> None:
+        self._pipe.gave_up()
+        self._pipe.break_()
+
+    def close(self) -> None:
+        self._pipe.break_()
+
+    def _carry(self, data: bytes) -> None:
+        self.coming.append(data)
+        loop = self._pipe.loop
+        self._last_s = max(self._last_s, loop.time() + self._pipe.delay_s())
+        loop.call_at(self._last_s, self._arrive)
+
+    def _arrive(self) -> None:
+        if self.coming and not self.is_lost:
+            data = self.coming.popleft()
+            self._guard(lambda: self.protocol.data_received(data))
+
+    def lose(self, dice: random.Random) -> None:
+        """The other end is gone: some of what it wrote last never comes, then this end hears of it."""
+        for _ in range(dice.randint(0, len(self.coming))):
+            self.coming.pop()
+        loop = self._pipe.loop
+        self._last_s = max(self._last_s, loop.time() + dice.choice((0.0, 0.001, 0.04)))
+        loop.call_at(self._last_s + 1e-6, self._lost)
+
+    def _lost(self) -> None:
+        if not self.is_lost:
+            while self.coming:
+                self._arrive()
+            self.is_lost = True
+            self._guard(lambda: self.protocol.connection_lost(None))
+
+
+class Pipe:
+    """A connection. `near` is the worker's end, `far` the keeper's."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        dice: random.Random,
+        delay_s: Callable[[], float],
+        failed: Callable[[str], None],
+    ) -> None:
+        self.loop, self.dice, self.delay_s = loop, dice, delay_s
+        self._failed = failed
+        self.is_broken = self.is_stalled = False
+
+    def join(self, near: Any, near_guard: Guard, far: Any, far_guard: Guard) -> Side:
+        self.near, self.far = Side(self, near_guard), Side(self, far_guard)
+        self.near.protocol, self.far.protocol = near, far
+        self.near.peer, self.far.peer = self.far, self.near
+        far_guard(lambda: far.connection_made(self.far))
+        near_guard(lambda: near.connection_made(self.near))
+        return self.near
+
+    def break_(self) -> None:
+        """Neither end sends any more."""
+        if not self.is_broken:
+            self.is_broken = True
+            self.near.lose(self.dice)
+            self.far.lose(self.dice)
+
+    def gave_up(self) -> None:
+        self._failed("an end gave up its connection: it did not understand what it was told")

@@ -1,0 +1,103 @@
+"""Purses against a book, without a link between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.link.journal import Journal, read_journal
+from gateway.quota.book import Book
+from gateway.quota.contract import MONEY, RATE, Refusal, Reply, Terms
+from gateway.quota.purse import Purse, Spent
+from gateway.quota.purses import Ask, Hold, Purses
+from tests.escrow.worker import amounts_of, rule_of
+
+DAY = "day|key=a|1"
+NOW_MS = 1_764_000_000_000
+
+
+class Owner:
+    """A worker's purses, which speak to a book at once."""
+
+    def __init__(self, folder: Path, book: Book, name: str) -> None:
+        self.book, self.name = book, name
+        self.journal = Journal(folder, name, 1)
+        self.purses = Purses(self.journal)
+        self.seq = 0
+        self.got: dict[str, int] = {}
+
+    def purse(self, bucket: str, terms: Terms, measure: str = "usd") -> Purse:
+        rule = rule_of(bucket.partition("|")[0], measure, terms)
+        return self.purses.purse(bucket, lambda: Purse.of(bucket, rule, terms, float("inf")))
+
+    def ask(self, purse: Purse, amounts: list[int]) -> tuple[Ask, list[Hold | Refusal]]:
+        heard: list[Hold | Refusal] = []
+        ask = self.purses.ask("a", [(purse, purse.need_at)], amounts)
+        ask.decided = heard.append
+        return ask, heard
+
+    def tell(self, now_s: float = 0.0) -> Reply:
+        """One exchange, answered."""
+        exchange = self.purses.exchange(now_s + 10 * self.seq)
+        assert exchange is not None
+        self.seq += 1
+        exchange.owner, exchange.epoch, exchange.seq = self.name, 1, self.seq
+        reply = self.book.exchange(exchange, NOW_MS + int(now_s * 1000))
+        self.hear(reply, now_s)
+        return reply
+
+    def hear(self, reply: Reply, now_s: float = 0.0) -> None:
+        for ask, outcome in self.purses.answered(reply, now_s, now_s):
+            assert ask.decided is not None
+            ask.decided(outcome)
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book()
+
+
+@pytest.fixture
+def owners(tmp_path: Path, book: Book) -> Iterator[list[Owner]]:
+    made = [Owner(tmp_path, book, f"worker-{number}") for number in range(2)]
+    yield made
+    for owner in made:
+        owner.journal.close()
+
+
+def held(owner: Owner, purse: Purse, nanousd: int) -> Hold:
+    """A call that the store lets in."""
+    _, heard = owner.ask(purse, amounts_of(nanousd, nanousd))
+    owner.tell()
+    assert isinstance(heard[0], Hold)
+    return heard[0]
+
+
+def test_use_of_a_call_that_needed_nothing_is_booked(owners: list[Owner], book: Book) -> None:
+    owner = owners[0]
+    purse = owner.purse("tokens|key=a|", Terms(RATE, 600, burst=600, window_ms=60_000), "tokens")
+    hold = held(owner, purse, 0)
+    owner.purses.settle(hold, Spent(90, 40, 50, 0))
+    owner.tell()
+    assert book.buckets["tokens|key=a|"].total == 510
+    said = read_journal(owner.journal.path)
+    assert said is not None and said.used == {"tokens|key=a|": 90}
+
+
+def test_what_a_call_gave_back_to_an_open_purse_is_called_back_before_it_was_told(
+    owners: list[Owner], book: Book
+) -> None:
+    rich, poor = owners
+    terms = Terms(MONEY, 1_000)
+    purse = rich.purse(DAY, terms)
+    hold = held(rich, purse, 100)
+    holds = [held(rich, purse, 300) for _ in range(3)]
+    assert purse.is_open
+    for each in (hold, *holds):
+        rich.purses.settle(each, Spent(0, 0, 0, 10))
+    _, heard = poor.ask(poor.purse(DAY, terms), amounts_of(0, 500))
+    reply = poor.tell()
+    assert reply.recalls == {DAY: ["worker-0"]}
+    assert heard == []
