@@ -89,6 +89,7 @@ class Purse:
     """Slots: how long a call keeps one, the running mean."""
     told_returned: int = 0
     told_held: int = 0
+    """What the store takes for held."""
 
     @classmethod
     def of(cls, bucket: str, rule: Rule, terms: Terms, until_ms: float) -> Purse:

@@ -443,8 +443,10 @@ class Purses:
 
     def _granted(self, ask: Ask) -> Hold | None:
         """What was granted is ours; a hold of it, or None if nobody waits for it."""
-        for purse, _ in ask.seats:
+        for purse, place in ask.seats:
             purse.dry_until_s = 0.0
+            # The store counts what it grants as held, until it hears otherwise.
+            purse.told_held += ask.amounts[place]
         if ask.decided is not None:
             return self._hold(ask.seats, ask.amounts)
         for purse, place in ask.seats:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
-from gateway.simulator.faults import Fault
 from gateway.simulator.server import Simulator
-from tests.line.conftest import StartRelay, StartScripted
-from tests.relaying import CHAT, Answered, Relay
+from tests.line.conftest import StartRelay
+from tests.relaying import CHAT, Relay
 from tests.running import eventually, policy_for
-from tests.scripted import answer as answer_of
 
 SHORT = {**CHAT, "max_tokens": 20}
 
