@@ -68,6 +68,8 @@ class Purse:
     at_once: bool = False
     """Requests are used when they are taken: nothing of them is held."""
     has_slots: bool = False
+    is_wall: bool = False
+    """The most that a call can take is held, and no call goes out without it."""
     accounts: dict[int, int] = field(default_factory=dict)
     """Part of a rolling window (else 0) → where the journal counts its use."""
     account: int = -1
@@ -105,6 +107,7 @@ class Purse:
         self.measure = _SPENT.get(rule.measure, 0)
         self.at_once = rule.measure == "requests"
         self.has_slots = rule.kind == SLOTS
+        self.is_wall = rule.strict and not rule.is_shadow
 
     def part_at(self, wall_ms: int) -> int:
         """The part of a rolling window that a moment is in, never one before the last; 0 for others."""

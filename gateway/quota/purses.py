@@ -179,7 +179,8 @@ class Purses:
 
     def settle(self, hold: Hold, spent: Spent | None) -> tuple[dict[str, int], int]:
         """Ends a hold: what was used (None: not known, so all that was held) is written down, the rest goes
-        back. Returns what was charged to accounts of money, and by how much that passes what was held."""
+        back. Returns what was charged to accounts of money, and by how much that passes what was held as the
+        most it could be."""
         values = self._values
         charges: dict[str, int] = {}
         overshoot = 0
@@ -191,7 +192,8 @@ class Purses:
                     values[account] += used
                 if purse.is_money:
                     charges[self._names[account]] = used
-                    overshoot = max(overshoot, used - need)
+                    if purse.is_wall and need:
+                        overshoot = max(overshoot, used - need)
             purse.held -= covered
             purse.balance += covered - used
             if purse.balance < 0:
@@ -221,7 +223,8 @@ class Purses:
                 if purse in free:
                     purse.balance = max(purse.balance - need, -purse.held)
                 self._news.add(purse)
-            elif need:
+            else:
+                # Those without a need too: what a call that is passed through took is known at its end.
                 covered = 0 if purse in free else need
                 purse.held += covered
                 pairs.append(Pair(purse, covered, need, purse.account))
