@@ -166,7 +166,7 @@ class Governed:
             raise GatewayError(STORE_UNAVAILABLE) from None
         if plan.must_price and nanousd is None:
             raise GatewayError(UNPRICED)
-        need = Flat(nanousd or 0)
+        need = Flat(nanousd)
         hold = self._purses.take(plan.first, need.amounts, monotonic_s())
         if hold is not None:
             self._meters.purse_hit()

@@ -17,6 +17,7 @@ from gateway.quota.purse import (
     ONE,
 )
 from gateway.quota.ratio import Ratio
+from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import Call
 
 UNCOUNTED: tuple[int, ...] = (1,) + (0,) * (AMOUNTS - 1)
@@ -30,18 +31,23 @@ class Guess:
     """What answers of one target are like, learned from what its provider reports: for what holds an
     estimate and settles exactly."""
 
-    __slots__ = ("_output", "ratio")
+    __slots__ = ("_output", "ratio", "reasons")
 
     def __init__(self, target: Target) -> None:
         self.ratio = Ratio(target.bytes_per_token)
         self._output = 0.0
+        self.reasons = False
+        """True once it has reported reasoning, whatever its name says."""
 
     def output_tokens(self, most: int) -> int:
         """Twice the running mean: four answers of five are shorter."""
         return min(most, int(2 * self._output) + 64 if self._output else FIRST_OUTPUT)
 
-    def learn(self, output_tokens: int) -> None:
+    def learn(self, usage: Usage) -> None:
         """A provider reported so much."""
+        output_tokens = usage.total_output
+        if usage.reasoning:
+            self.reasons = True
         self._output += (output_tokens - self._output) / 16 if self._output else output_tokens
 
 
@@ -49,14 +55,16 @@ class Flat:
     """What a call that is passed through needs: its price, if it has one. Its tokens are not known before,
     and no cap is written into it."""
 
-    __slots__ = ("amounts",)
+    __slots__ = ("amounts", "nanousd")
     cap: int | None = None
     input = output = 0
     worst: Worst | None = None
 
-    def __init__(self, nanousd: int) -> None:
+    def __init__(self, nanousd: int | None) -> None:
+        self.nanousd = nanousd
+        """None: nobody knows."""
         amounts = [0] * AMOUNTS
-        amounts[ONE], amounts[NANOUSD], amounts[LIKELY_NANOUSD] = 1, nanousd, nanousd
+        amounts[ONE], amounts[NANOUSD], amounts[LIKELY_NANOUSD] = 1, nanousd or 0, nanousd or 0
         self.amounts: Sequence[int] = amounts
 
     def shrink(self, refusal: Refusal) -> bool:

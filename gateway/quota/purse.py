@@ -69,6 +69,8 @@ class Purse:
     """Requests are used when they are taken: nothing of them is held."""
     has_slots: bool = False
     is_money: bool = False
+    is_wall: bool = False
+    """The most that a call can take is held, and no call goes out without it."""
     accounts: dict[int, int] = field(default_factory=dict)
     """Part of a rolling window (else 0) → where the journal counts its use."""
     account: int = -1
@@ -90,6 +92,7 @@ class Purse:
     """Slots: how long a call keeps one, the running mean."""
     told_returned: int = 0
     told_held: int = 0
+    """What the store takes for held."""
 
     @classmethod
     def of(cls, bucket: str, rule: Rule, terms: Terms, until_ms: float) -> Purse:
@@ -106,6 +109,7 @@ class Purse:
         self.at_once = rule.measure == "requests"
         self.has_slots = rule.kind == SLOTS
         self.is_money = rule.is_money
+        self.is_wall = rule.strict and not rule.is_shadow
 
     def part_at(self, wall_ms: int) -> int:
         """The part of a rolling window that a moment is in, never one before the last; 0 for others."""

@@ -147,7 +147,8 @@ class Purses:
 
     def settle(self, hold: Hold, spent: Spent | None) -> tuple[dict[str, int], int]:
         """Ends a hold: what was used (None: not known, so all that was held) is written down, the rest goes
-        back. Returns what was charged to accounts of money, and by how much that passes what was held."""
+        back. Returns what was charged to accounts of money, and by how much that passes what was held as the
+        most it could be."""
         values, news = self._values, self._news
         charges: dict[str, int] = {}
         overshoot = 0
@@ -169,7 +170,7 @@ class Purses:
                     values[account] += used
                 if purse.is_money:
                     charges[self._names[account]] = used
-                    if used - need > overshoot:
+                    if used - need > overshoot and purse.is_wall and need:
                         overshoot = used - need
             covered = need
             if hold.uncovered and purse in hold.uncovered:
@@ -418,8 +419,10 @@ class Purses:
 
     def _granted(self, ask: Ask) -> Hold | None:
         """What was granted is ours; a hold of it, or None if nobody waits for it."""
-        for purse, _ in ask.seats:
+        for purse, place in ask.seats:
             purse.dry_until_s = 0.0
+            # The store counts what it grants as held, until it hears otherwise.
+            purse.told_held += ask.amounts[place]
         if ask.decided is not None:
             return self._owned(ask)
         for purse, place in ask.seats:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.stores.conformance import row
+
 from gateway.line.limits import ASK_S
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.link.journal import Journal, Journaled
@@ -18,7 +20,6 @@ from gateway.quota.purse import AMOUNTS, LIKELY_TOKENS, NANOUSD, ONE, TOKENS, Pu
 from gateway.quota.purses import Hold, Purses, Seat
 from gateway.quota.rule import Rule
 from tests.escrow.virtual import VirtualLoop
-from tests.stores.conformance import row
 
 
 class Killed(BaseException):
