@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.stores.conformance import row
+from tests.stores.teller import row
 
 from gateway.line.limits import ASK_S
 from gateway.line.teller import NEWS_S, REFUND_S, Teller

@@ -186,4 +186,6 @@ def test_a_purse_is_opened_only_while_its_share_is_worth_it() -> None:
     assert slice_of(bucket, one, 500, 49) == 0 and slice_of(bucket, two, 500, 49) is None
     assert slice_of(bucket, one, 500, 50) == 250
     one.held = 500
-    assert recall(bucket, "b@1", 100) is None
+    assert recall(bucket, "b@1", 100) == ["a@1"]  # its call may have ended since it was told
+    one.open = False
+    assert recall(bucket, "b@1", 200) is None

@@ -95,7 +95,7 @@ def test_window_of_a_moment(every: str, zone: str, now: str, expected: Window) -
 
 
 @given(every=st.sampled_from(EVERY), zone=st.sampled_from(ZONES), now_ms=moments_ms)
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_windows_tile_the_time_line(every: str, zone: str, now_ms: int) -> None:
     found = window(every, zone, now_ms)
     assert found.starts_ms <= now_ms < found.ends_ms
