@@ -339,10 +339,12 @@ class Book(Shelf):
             bucket = self.buckets[bucket_id]
             self._refill(bucket, now_ms)
             bucket.touched_ms = now_ms
-            bucket.waits.pop(owner.key, None)
             self._out(bucket, owner).asked_ms = now_ms
             if is_first:
                 bucket.learn(need)
+            else:
+                # What it asks for anew meanwhile waits for the same recall.
+                bucket.waits.pop(owner.key, None)
             if need > 0 and not bucket.terms.shadow and bucket.available(want.who, now_ms) < need:
                 short.append(bucket_id)
         return short

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ WEIGHTS = {
     "break": 1,
     "slow": 0.4,
     "stall": 0.3,
-    "kill": 0.25,
-    "kill_at_a_write": 0.25,
+    "kill": 0.1,
+    "kill_at_a_write": 0.3,
     "kill_the_keeper": 0.3,
     "kill_the_keeper_after_a_commit": 0.3,
     "store_down": 0.2,
@@ -67,10 +67,33 @@ WEIGHTS = {
 }
 
 
+CALM = {
+    "begin": 60,
+    "end": 40,
+    "leave": 1,
+    "pass_time": 6,
+    "flood": 2,
+    "edit": 0.2,
+    "sleep_long": 0.05,
+    "close_windows": 0.2,
+}
+"""A time in which nothing fails: nobody is refused what lies idle, and nobody waits."""
+
+
 class Machine(World):
     """One run."""
 
-    def __init__(self, loop: VirtualLoop, seed: int, folder: Path, make_store: Any, workers: int = 3) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        seed: int,
+        folder: Path,
+        make_store: Any,
+        weights: Mapping[str, float] = WEIGHTS,
+        *,
+        every: int = 16,
+        workers: int = 3,
+    ) -> None:
         super().__init__(loop, random.Random(seed), folder)
         self.seed, self.steps = seed, 0
         self.make_store = make_store
@@ -95,7 +118,9 @@ class Machine(World):
         self._tasks: list[asyncio.Task[None]] = []
         self.bad: list[Worker] = []
         """Cut off: alive, or dead and not read."""
-        self._kinds, self._weights = list(WEIGHTS), list(WEIGHTS.values())
+        self._kinds, self._weights = list(weights), list(weights.values())
+        self.every = every
+        """Steps from one look at the whole book to the next."""
         loop.set_exception_handler(self._escaped)
 
     def _escaped(self, loop: Any, context: dict[str, Any]) -> None:
@@ -171,7 +196,7 @@ class Machine(World):
         if not worker.is_dead:
             assert worker.wrong() == []
         book = self.store.book
-        if self.steps % 4 == 0:
+        if self.steps % self.every == 0:
             assert broken(book) == []
             for each in self.workers:
                 for bucket, amount in each.link.got.items():
@@ -186,7 +211,7 @@ class Machine(World):
             kind = found.terms.kind
             taken = self.true.get(bucket, 0) + held
             if kind == MONEY:
-                cap = max(self.caps.get(bucket, 0), found.terms.limit)
+                cap = max(self.caps.get(bucket, 0), found.terms.limit + found.adjusted)
                 assert taken <= cap + self.over.get(bucket, 0), f"{bucket}: {taken} of {cap}"
                 covered = found.spent + found.out
                 assert taken <= covered + self.over.get(bucket, 0), f"{bucket}: {taken}, booked {covered}"
@@ -468,7 +493,9 @@ class Machine(World):
             if rule_name(bucket.id) == name:
                 # P9: not above the new limit, or what is used and out already.
                 taken = (bucket.spent if bucket.is_money else 0) + bucket.out
-                self.caps[bucket.id] = max(told.limit, taken) if self.bad == [] else LIMITLESS
+                self.caps[bucket.id] = (
+                    max(told.limit + bucket.adjusted, taken) if self.bad == [] else LIMITLESS
+                )
         self._tasks.append(self.loop.create_task(self._set_terms({name: told})))
         self.terms = {**self.terms, name: told}
         self.rules = {**self.rules, name: rule_of(name, measure, told, strict=name != "guess")}
@@ -528,7 +555,7 @@ class Machine(World):
                     await self._refill(each.bucket, each.spent)
             elif each.terms.kind == SLOTS:
                 assert each.free == each.terms.limit, f"P2 {each}"
-            self.caps.pop(each.bucket, None)
+            self.caps[each.bucket] = self.true.get(each.bucket, 0)
         self._check_rates()
         assert await self.store.verify() == []
 
@@ -539,10 +566,6 @@ class Machine(World):
         limit = book.buckets[bucket].terms.limit
         if spent - have > limit // 2:
             await self.store.adjust(bucket, spent - have, {"who": "test"})
-            self.limits_raised(bucket, spent)
-
-    def limits_raised(self, bucket: str, amount: int) -> None:
-        self.over[bucket] = self.over.get(bucket, 0) + amount
 
     def _check_rates(self) -> None:
         """P3: no window, of any length, above burst + rate x length; by when what was used was taken."""

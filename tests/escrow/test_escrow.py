@@ -7,12 +7,13 @@ walk takes 0.1 ms, and its seed is as good as a shrunk example for seeing a fail
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.escrow.machine import Machine, forget_what_is_not_kept
+from tests.escrow.machine import CALM, WEIGHTS, Machine, forget_what_is_not_kept
 from tests.escrow.virtual import VirtualLoop
 from tests.stores.memory import MemoryStore
 
@@ -28,10 +29,12 @@ class Remembered(MemoryStore):
         return self
 
 
-def walk(folder: Path, seed: int, steps: int, make_store: Any = Remembered) -> Machine:
+def walk(
+    folder: Path, seed: int, steps: int, weights: Mapping[str, float] = WEIGHTS, make_store: Any = Remembered
+) -> Machine:
     """One run in virtual time."""
     loop = VirtualLoop()
-    machine = Machine(loop, seed, folder, make_store)
+    machine = Machine(loop, seed, folder, make_store, weights)
     try:
         loop.run_until_complete(machine.run(steps))
     finally:

@@ -101,3 +101,17 @@ def test_what_a_call_gave_back_to_an_open_purse_is_called_back_before_it_was_tol
     reply = poor.tell()
     assert reply.recalls == {DAY: ["worker-0"]}
     assert heard == []
+
+
+def test_wants_of_one_owner_wait_for_the_same_recall(owners: list[Owner], book: Book) -> None:
+    rich, poor = owners
+    terms = Terms(MONEY, 1_000)
+    rich.purses.settle(held(rich, rich.purse(DAY, terms), 100), Spent(0, 0, 0, 0))
+    assert rich.purse(DAY, terms).balance > 0
+    purse = poor.purse(DAY, terms)
+    poor.ask(purse, amounts_of(0, 900))
+    _, heard = poor.ask(purse, amounts_of(0, 900))
+    assert sorted(poor.tell().parked) == [1, 2]
+    _, later = poor.ask(purse, amounts_of(0, 900))
+    assert sorted(poor.tell().parked) == [3]
+    assert heard == later == []
