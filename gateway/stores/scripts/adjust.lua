@@ -1,0 +1,20 @@
+-- said: bucket, amount, id, audit (JSON).
+local lost = guard()
+if lost then return lost end
+
+local done = redis.call('HEXISTS', REPLY, 'adjust\n' .. said.id) == 1
+load_buckets({said.bucket})
+local b = buckets[said.bucket]
+if not b then return {'KEY'} end
+if not done then
+  b[TOTAL], b[TOPPED], b.dirty = b[TOTAL] + said.amount, b[TOPPED] + said.amount, true
+  save()
+  redis.call('HSET', REPLY, 'adjust\n' .. said.id, text(said.amount))
+  redis.call('XADD', ENTRIES, 'MAXLEN', '~', 100000, '*', 'time_ms', text(now), 'account', said.bucket, 'kind',
+    'adjust', 'amount', text(said.amount), 'who', host, 'note', said.audit)
+  if said.amount > 0 then redis.call('PUBLISH', WET, said.bucket) end
+end
+local spent = b[SPENT]
+for _, amount in pairs(b[PARTS]) do spent = spent + amount end
+return finish({said.bucket, b[KIND], b[LIMIT], b[BURST], b[WINDOW], b[SHADOW], b[STAMP], spent, b[HELD],
+  max(0, b[GIVEN_OUT] - b[HELD]), b[TOTAL] - b[GIVEN_OUT]}, not done)

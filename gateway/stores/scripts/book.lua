@@ -1,0 +1,355 @@
+-- What every operation begins with: the keys, the clock, the guard against lost state, and the moves of one
+-- bucket. Appended: the operation's own file. Numbers are doubles, exact below 2^53; `tostring` and `..`
+-- would round them at 14 digits, so they leave by `text`, cmsgpack or as RESP integers, which do not.
+
+local META, TERMS, BUCKET, OUT, PART, OWNER, REPLY, LEASE, NAMES, HAS, TELL, TICKET, DUE, POSTED, CHARGED,
+  ENTERED, ROWS, ENTRIES, DAYS, ENDED, RECALL, WET, EDITED = unpack(KEYS)
+local SHARED = 23 -- how many keys all operations have; what follows is the operation's own
+local host, offset, epoch_seen, n_seen, head_seen, epoch_offered =
+  ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local said = cjson.decode(ARGV[7])
+
+local LEASE_MS, RECENT_MS, RECALL_MS = 30000, 2000, 25
+local SLICES, HORIZON_MS, KEPT_MS, BARRED_MS, TICKETS_PER_WHO = 60, 60000, 1000, 60000, 256
+local MONEY, ROLLING, RATE, SLOTS = 'money', 'rolling', 'rate', 'slots'
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + offset
+
+local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+local pack, unpack_of = cmsgpack.pack, cmsgpack.unpack
+local function text(number) return string.format('%.0f', number) end
+
+-- The guard. `n@HOST` counts the writes of one host, `head` those of all: when either is behind what this host
+-- was told, the end of what was written is gone (a failover); another epoch: all of it (FLUSHALL).
+local meta = redis.call('HMGET', META, 'epoch', 'n@' .. host, 'head', 'open_at')
+local epoch, n, head, open_at = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[4] or 0)
+local is_lost = epoch_seen ~= '' and (epoch ~= epoch_seen or n < n_seen or head < head_seen)
+
+local function finish(result, wrote)
+  if wrote then
+    n, head = n + 1, head + 1
+    redis.call('HSET', META, 'epoch', epoch, 'n@' .. host, text(n), 'head', text(head))
+  end
+  return {epoch, n, head, result}
+end
+
+local function guard()
+  if is_lost then return {'LOST', epoch or ''} end
+  if now < open_at then return {'LOST', 'rebuilding'} end
+  if not epoch then
+    epoch = epoch_offered
+    redis.call('HSET', META, 'epoch', epoch)
+  end
+end
+
+-- Fields of a bucket and of what one owner (OWNER@EPOCH) has of it.
+local KIND, LIMIT, BURST, WINDOW, SHADOW, STAMP, TOTAL, GIVEN_OUT, AT, FRACTION, SPENT, TYPICAL, WAITED, TAIL,
+  PROMISED, DRY, ASKED, PARTS, HELD, TOPPED, TOUCHED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
+  18, 19, 20, 21
+local O_GIVEN, O_USED, O_RETURNED, O_HELD, O_OPEN, O_LOST, O_PART = 1, 2, 3, 4, 5, 6, 7
+
+local function bucket_of(account) return string.match(account, '^[^#]*') end
+local function rule_of(bucket) return string.match(bucket, '^[^|]*') end
+local function owner_of(entity) return string.match(entity, '^(.*)@') end
+local function is_money(b) return b[KIND] == MONEY or b[KIND] == ROLLING end
+local function most_of(kind, limit, burst) if kind == RATE then return burst else return limit end end
+
+local function many(key, fields)
+  local found = {}
+  for from = 1, #fields, 500 do
+    local some = redis.call('HMGET', key, unpack(fields, from, min(from + 499, #fields)))
+    for i = 1, #some do found[from + i - 1] = some[i] end
+  end
+  return found
+end
+
+local function put(key, pairs_)
+  for from = 1, #pairs_, 500 do
+    redis.call('HSET', key, unpack(pairs_, from, min(from + 499, #pairs_)))
+  end
+end
+
+-- Terms in force, by rule: {kind, limit, burst, window, shadow, stamp, at}.
+local terms_cache = {}
+local function terms_of(rule)
+  local terms = terms_cache[rule]
+  if terms == nil then
+    local packed = redis.call('HGET', TERMS, rule)
+    terms = packed and unpack_of(packed) or false
+    terms_cache[rule] = terms
+  end
+  return terms
+end
+
+local function same_terms(a, b)
+  for i = 1, 5 do if a[i] ~= b[i] then return false end end
+  return true
+end
+
+-- The newest terms of a rule hold. True: they were not in force before.
+local function set_rule(rule, terms)
+  local old = terms_of(rule)
+  if old and old[6] >= terms[6] then return false end
+  local new = {terms[1], terms[2], terms[3], terms[4], terms[5], terms[6], now}
+  terms_cache[rule] = new
+  redis.call('HSET', TERMS, rule, pack(new))
+  return not old or not same_terms(old, new)
+end
+
+local function refill(b, at)
+  local dt = at - b[AT]
+  if dt <= 0 then return end
+  b[AT] = at
+  local room = b[BURST] - b[TOTAL]
+  if room <= 0 then b[FRACTION] = 0 return end
+  if b[WINDOW] <= 0 then return end
+  local gained = dt * b[LIMIT] + b[FRACTION]
+  if gained >= room * b[WINDOW] then
+    b[TOTAL], b[FRACTION] = b[BURST], 0
+  else
+    b[TOTAL] = b[TOTAL] + floor(gained / b[WINDOW])
+    b[FRACTION] = gained % b[WINDOW]
+  end
+end
+
+local function leave_window(name, b)
+  local oldest = floor(now / (b[WINDOW] / SLICES)) - SLICES
+  for index, amount in pairs(b[PARTS]) do
+    if tonumber(index) < oldest then
+      b[TOTAL] = b[TOTAL] + amount
+      b[PARTS][index] = nil
+      b.dirty = true
+    end
+  end
+end
+
+-- A bucket brought up to now: new terms, refill, parts that left the window.
+local function renew(name, b)
+  local terms = terms_of(rule_of(name))
+  if terms and terms[6] > b[STAMP] then
+    if b[KIND] == RATE then refill(b, max(b[AT], min(terms[7], now))) end
+    b[TOTAL] = b[TOTAL] + most_of(terms[1], terms[2], terms[3]) - most_of(b[KIND], b[LIMIT], b[BURST])
+    for i = 1, 6 do b[i] = terms[i] end
+    b.dirty = true
+  end
+  if b[KIND] == RATE then refill(b, now) end
+  if b[KIND] == ROLLING then leave_window(name, b) end
+  return b
+end
+
+local buckets = {}
+local function load_buckets(names)
+  local packed = many(BUCKET, names)
+  for i, name in ipairs(names) do
+    if packed[i] and not buckets[name] then buckets[name] = renew(name, unpack_of(packed[i])) end
+  end
+end
+
+-- A new bucket is full but for what was posted to it before (a journal read first, a rebuilt store).
+local function bucket(name)
+  local b = buckets[name]
+  if b then return b end
+  local terms = terms_of(rule_of(name))
+  if not terms then return nil end
+  local spent = 0
+  if terms[1] == MONEY then spent = tonumber(redis.call('HGET', POSTED, name) or 0) end
+  b = {terms[1], terms[2], terms[3], terms[4], terms[5], terms[6],
+    most_of(terms[1], terms[2], terms[3]) - spent, 0, now, 0, spent, 0, 0, 0, 0, 0, {}, {}, 0, 0, 0}
+  b.dirty = true
+  buckets[name] = b
+  redis.call('ZADD', NAMES, 0, name)
+  return b
+end
+
+local outs = {}
+local function out_key(entity, name) return entity .. '\n' .. name end
+local function load_outs(entity, names)
+  local fields = {}
+  for i, name in ipairs(names) do fields[i] = out_key(entity, name) end
+  local packed = many(OUT, fields)
+  for i, field in ipairs(fields) do
+    if packed[i] and not outs[field] then outs[field] = unpack_of(packed[i]) end
+  end
+end
+
+local function out_of(entity, name)
+  local field = out_key(entity, name)
+  local o = outs[field]
+  if not o then
+    o = {0, 0, 0, 0, 0, 0, 0}
+    outs[field] = o
+    redis.call('ZADD', HAS, 0, field)
+  end
+  return o
+end
+
+local function names_of(entity)
+  local names = redis.call('ZRANGEBYLEX', HAS, '[' .. entity .. '\n', '[' .. entity .. '\n\255')
+  for i, field in ipairs(names) do names[i] = string.sub(field, #entity + 2) end
+  return names
+end
+
+-- What an owner has: given and neither used, returned nor lost. Use above what was given is no debt.
+local function has(o) return max(0, o[O_GIVEN] - o[O_USED] - o[O_RETURNED]) - o[O_LOST] end
+
+-- Changes an owner's numbers and keeps the bucket's sum of them.
+local function change(b, o, field, value)
+  local before = has(o)
+  o[field] = value
+  o.dirty, b.dirty = true, true
+  b[GIVEN_OUT] = b[GIVEN_OUT] + has(o) - before
+end
+
+local function set_held(b, o, amount)
+  if o[O_HELD] ~= amount then
+    b[HELD] = b[HELD] + amount - o[O_HELD]
+    o[O_HELD], o.dirty, b.dirty = amount, true, true
+  end
+end
+
+local function set_open(o, open)
+  if o[O_OPEN] ~= open then o[O_OPEN], o.dirty = open, true end
+end
+
+local entries = {}
+local function enter(account, kind, amount, who, note)
+  if amount == 0 then return end
+  redis.call('HINCRBY', ENTERED, account, text(amount))
+  redis.call('XADD', ENTRIES, 'MAXLEN', '~', 100000, '*', 'time_ms', text(now), 'account', account, 'kind', kind,
+    'amount', text(amount), 'who', who, 'note', note or '')
+end
+
+-- Takes `amount` from the total for good (negative: gives it back). The owner's own numbers are not touched.
+local function post(account, name, b, amount)
+  if b[KIND] == SLOTS or amount == 0 then return end
+  b.dirty = true
+  if is_money(b) then redis.call('HINCRBY', POSTED, account, text(amount)) end
+  if b[KIND] == ROLLING then
+    local index = string.match(account, '#(.*)$') or text(floor(now / (b[WINDOW] / SLICES)))
+    if tonumber(index) >= floor(now / (b[WINDOW] / SLICES)) - SLICES then
+      local part = (b[PARTS][index] or 0) + amount
+      if part == 0 then part = nil end
+      b[PARTS][index] = part
+      b[TOTAL] = b[TOTAL] - amount
+    end
+  else
+    b[TOTAL] = b[TOTAL] - amount
+    if b[KIND] == MONEY then b[SPENT] = b[SPENT] + amount end
+  end
+end
+
+local function used_of(entity, account, name)
+  if account == name then return out_of(entity, name)[O_USED] end
+  return tonumber(redis.call('HGET', PART, entity .. '\n' .. account) or 0)
+end
+
+-- Books use that an owner reports as a sum over its epoch; what is new of it.
+local function book_used(entity, account, name, sum)
+  local b = bucket(name)
+  if not b or b[KIND] == SLOTS then return 0 end
+  local o = out_of(entity, name)
+  local delta = sum - used_of(entity, account, name)
+  if delta <= 0 then return 0 end
+  if account ~= name then redis.call('HSET', PART, entity .. '\n' .. account, text(sum)) end
+  local dropped = b[KIND] == RATE and min(delta, o[O_LOST]) or 0
+  local before = has(o)
+  o[O_LOST] = o[O_LOST] - dropped
+  o[O_USED] = o[O_USED] + delta
+  b[GIVEN_OUT] = b[GIVEN_OUT] + has(o) - before
+  o.dirty = true
+  post(account, name, b, delta - dropped)
+  return delta
+end
+
+local function book_returned(entity, name, sum)
+  local b = bucket(name)
+  if not b then return end
+  local o = out_of(entity, name)
+  local delta = sum - o[O_RETURNED]
+  if delta <= 0 then return end
+  local dropped = b[KIND] == RATE and min(delta, o[O_LOST]) or 0
+  local before = has(o)
+  o[O_LOST] = o[O_LOST] - dropped
+  o[O_RETURNED] = sum
+  b[GIVEN_OUT] = b[GIVEN_OUT] + has(o) - before
+  o.dirty, b.dirty, b.freer = true, true, true
+end
+
+-- Owners. OWNER's hash: OWNER → its newest epoch, OWNER@EPOCH → {seq, dead: 0 no, 1 expired, 2 buried,
+-- seq of the newest rows}.
+local function entity_of(owner, epoch_of) return owner .. '@' .. text(epoch_of) end
+
+local function meet(owner, epoch_of)
+  local entity = entity_of(owner, epoch_of)
+  local found = redis.call('HMGET', OWNER, owner, entity)
+  local current = tonumber(found[1] or 0)
+  local record = found[2] and unpack_of(found[2]) or {0, 0, 0}
+  if epoch_of > current then redis.call('HSET', OWNER, owner, text(epoch_of)) end
+  return entity, record, epoch_of >= current
+end
+
+local function keep(entity, record) redis.call('HSET', OWNER, entity, pack({record[1], record[2], record[3]})) end
+
+local function renew_lease(entity) redis.call('ZADD', LEASE, text(now + LEASE_MS), entity) end
+
+-- Replies to what is taken back must not be given again: asked again, it is decided anew.
+local function forget_replies(entity)
+  local finals = redis.call('HGET', REPLY, entity .. '\nfinal')
+  redis.call('HDEL', REPLY, entity, entity .. '\nfinal', unpack(finals and unpack_of(finals) or {}))
+end
+
+-- An owner whose lease ran out is back: its money and slots are its own again. Rates stay dropped: they were
+-- refilled since, and the bound of the window is kept only if they are not given twice.
+local function revive(entity, names)
+  for _, name in ipairs(names) do
+    local b, o = bucket(name), out_of(entity, name)
+    if b and o[O_LOST] > 0 and b[KIND] ~= RATE then
+      local lost = o[O_LOST]
+      if is_money(b) then
+        local account = b[KIND] == ROLLING and (name .. '#' .. text(o[O_PART])) or name
+        post(account, name, b, -lost)
+        enter(account, 'correction', -lost, entity, 'back after its lease')
+      end
+      change(b, o, O_LOST, 0)
+    end
+  end
+end
+
+local function add_rows(rows, charges_of)
+  for _, row in ipairs(rows) do
+    redis.call('XADD', ROWS, 'MAXLEN', '~', 100000, '*', 'row', row[1])
+    local day, prefix = KEYS[SHARED + row[2]], row[3]
+    redis.call('ZADD', DAYS, row[6], row[7])
+    for column, amount in pairs(row[4]) do
+      redis.call('HINCRBY', day, prefix .. column, text(amount))
+    end
+    for account, amount in pairs(row[5]) do
+      redis.call('HINCRBY', CHARGED, account, text(amount))
+      if charges_of then charges_of[account] = (charges_of[account] or 0) + amount end
+    end
+  end
+end
+
+local function save()
+  local fields, wet = {}, {}
+  for name, b in pairs(buckets) do
+    if b.dirty then
+      if b.freer and b[DRY] > now then wet[#wet + 1] = name; b[DRY] = 0 end
+      b.dirty, b.freer, b[TOUCHED] = nil, nil, now
+      fields[#fields + 1] = name
+      fields[#fields + 1] = pack(b)
+    end
+  end
+  put(BUCKET, fields)
+  fields = {}
+  for field, o in pairs(outs) do
+    if o.dirty then
+      o.dirty = nil
+      fields[#fields + 1] = field
+      fields[#fields + 1] = pack(o)
+    end
+  end
+  put(OUT, fields)
+  if #wet > 0 then redis.call('PUBLISH', WET, table.concat(wet, '\n')) end
+end
