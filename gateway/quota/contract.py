@@ -11,7 +11,7 @@ the window in which the use was held.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -68,6 +68,8 @@ class Refusal(NamedTuple):
     """How long the owner may refuse as large a need by itself."""
     is_held: bool
     """Money: what is missing is held by calls under way, so it may come free."""
+    free: int = 0
+    """What a want of this bucket alone could have now: a cap may shrink to fit it."""
 
 
 @dataclass(slots=True)
@@ -92,7 +94,11 @@ class Exchange:
     held: Mapping[str, int] = field(default_factory=dict)
     """Bucket → held by open calls of the owner now: tells money held from money idle in purses."""
     final: bool = False
-    """True when wants are decided for the last time: nothing is parked any more."""
+    """True when wants are decided for the last time: nothing is parked any more. The keeper then asks, with
+    `seq` 0 and nothing else, for wants that were parked; the same wants again get the same decision."""
+    acks: Sequence[str] = ()
+    """Recalled buckets of which the owner keeps nothing idle any more: what it had is in `returned`. It
+    answers a recall also if it had nothing."""
 
 
 @dataclass(slots=True)
@@ -132,6 +138,16 @@ class Balance(NamedTuple):
     idle: int
     """Given to owners and not held: purses, and use not told yet."""
     free: int
+
+
+class Event(NamedTuple):
+    """What a store tells that many hosts share, for owners of this one."""
+
+    kind: str
+    """"recall": `owner` is to return what is idle of the buckets; "acked": `owner`, of another host, did;
+    "wet": something came back to them."""
+    owner: str
+    buckets: Sequence[str]
 
 
 class Store(Protocol):
@@ -175,12 +191,30 @@ class Store(Protocol):
         ...
 
     async def balances(self, rule: str = "") -> list[Balance]:
-        """All live buckets of a rule, or of all."""
+        """All live buckets of a rule, or of all. Like `spend` and `verify` it does not hold the event loop
+        for longer than 5 ms, however many there are."""
+        ...
+
+    async def spend(self, by: Sequence[str], since_ms: int, until_ms: int) -> list[dict[str, Any]]:
+        """Sums of the usage rows from `since_ms` to before `until_ms`, a dict for each group: the columns
+        named in `by` (row columns, or "day"), "calls", the token kinds and "nanousd"."""
+        ...
+
+    async def verify(self) -> list[str]:
+        """What does not agree between rows, holds and balances, one sentence each; empty: all does."""
         ...
 
     async def adjust(self, bucket: str, amount: int, audit: Mapping[str, Any]) -> Balance:
         """Tops up a bucket by `amount` of its unit (negative: takes away), with an audit row. `KeyError`:
         there is no such bucket."""
+        ...
+
+    async def unfit(self) -> str:
+        """Why what is written here may be lost, for an operator; "" if it may not."""
+        ...
+
+    def events(self) -> AsyncIterator[Event]:
+        """What owners of other hosts caused, for ever; ends at once where there are none."""
         ...
 
     async def close(self) -> None: ...
