@@ -225,13 +225,13 @@ class StoreDown(Exception):
 
 
 class StoreLost(StoreDown):
-    """The store answers, but what was written to it is gone, wholly or at its end (emptied, a failover), or is
-    being put together again. Nothing is granted until every host has told what it knows (`rebuild`)."""
+    """The store answers, but what was written to it is gone, wholly or at its end (emptied, a failover), or
+    is being put together again. Nothing is granted until every host has told what it knows (`rebuild`)."""
 
 
 class OwnerState(NamedTuple):
-    """What a host knows of one of its owners, to rebuild a store. Sums over the epoch, as of the last exchange
-    that was answered; the next exchange tells what came after."""
+    """What a host knows of one of its owners, to rebuild a store. Sums over the epoch, as of the last
+    exchange that was answered; the next exchange tells what came after."""
 
     owner: str
     epoch: int

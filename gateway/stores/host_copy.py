@@ -25,7 +25,8 @@ CREATE TABLE IF NOT EXISTS adjusted (
     id TEXT PRIMARY KEY, bucket TEXT NOT NULL, amount INTEGER NOT NULL, time_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS terms (
-    rule TEXT PRIMARY KEY, kind TEXT, cap INTEGER, burst INTEGER, window_ms INTEGER, shadow INTEGER, stamp INTEGER
+    rule TEXT PRIMARY KEY, kind TEXT, cap INTEGER, burst INTEGER, window_ms INTEGER, shadow INTEGER,
+    stamp INTEGER
 ) WITHOUT ROWID;
 """
 
@@ -39,7 +40,7 @@ class Mark:
         self.epoch, self.n, self.head = epoch, n, head
 
     def follow(self, epoch: str, n: int, head: int) -> None:
-        """Takes what an answer says. Answers may overtake one another: the highest counts of an epoch hold."""
+        """Takes what an answer says. Answers may overtake one another: the highest count."""
         if epoch != self.epoch:
             self.epoch, self.n, self.head = epoch, n, head
         else:
@@ -112,8 +113,10 @@ class HostCopy:
 
     def terms(self) -> dict[str, Terms]:
         """By rule."""
-        rows = self._db.execute("SELECT * FROM terms")
-        return {rule: Terms(*said[:4], bool(said[4]), said[5]) for rule, *said in rows}
+        return {
+            rule: Terms(kind, limit, burst, window_ms, bool(shadow), stamp)
+            for rule, kind, limit, burst, window_ms, shadow, stamp in self._db.execute("SELECT * FROM terms")
+        }
 
     def forget(self, now_ms: int) -> None:
         """Drops what no window can need any more."""

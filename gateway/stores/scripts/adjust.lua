@@ -14,7 +14,4 @@ if not done then
     'adjust', 'amount', text(said.amount), 'who', host, 'note', said.audit)
   if said.amount > 0 then redis.call('PUBLISH', WET, said.bucket) end
 end
-local spent = b[SPENT]
-for _, amount in pairs(b[PARTS]) do spent = spent + amount end
-return finish({said.bucket, b[KIND], b[LIMIT], b[BURST], b[WINDOW], b[SHADOW], b[STAMP], spent, b[HELD],
-  max(0, b[GIVEN_OUT] - b[HELD]), b[TOTAL] - b[GIVEN_OUT]}, not done)
+return finish(balance(said.bucket), not done)

@@ -2,19 +2,21 @@
 -- bucket. Appended: the operation's own file. Numbers are doubles, exact below 2^53; `tostring` and `..`
 -- would round them at 14 digits, so they leave by `text`, cmsgpack or as RESP integers, which do not.
 
-local META, TERMS, BUCKET, OUT, PART, OWNER, REPLY, LEASE, NAMES, HAS, TELL, TICKET, DUE, POSTED, CHARGED,
-  ENTERED, ROWS, ENTRIES, DAYS, ENDED, RECALL, WET, EDITED = unpack(KEYS)
-local SHARED = 23 -- how many keys all operations have; what follows is the operation's own
+local META, TERMS, BUCKET, OUT, PART, OWNER, REPLY, LEASE, NAMES, HAS, TELL, TICKET, POSTED, CHARGED,
+  ENTERED, ROWS, ENTRIES, DAYS, ENDED, RECALLED, ACKED, WET = unpack(KEYS)
+local SHARED = 22 -- how many keys all operations have; what follows is the operation's own
 local host, offset, epoch_seen, n_seen, head_seen, epoch_offered =
-  ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+  ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local said = cjson.decode(ARGV[7])
 
-local LEASE_MS, RECENT_MS, RECALL_MS = 30000, 2000, 25
-local SLICES, HORIZON_MS, KEPT_MS, BARRED_MS, TICKETS_PER_WHO = 60, 60000, 1000, 60000, 256
+local LEASE_MS, RECENT_MS, WAITED_MS = 30000, 2000, 50
+local SLICES, HORIZON_MS, KEPT_MS, MOST_TICKETS = 60, 60000, 1000, 4096
 local MONEY, ROLLING, RATE, SLOTS = 'money', 'rolling', 'rate', 'slots'
 
+-- Tests move the clock ('+5000') or stop it ('=1700000000000').
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + offset
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+if string.sub(offset, 1, 1) == '=' then now = tonumber(string.sub(offset, 2)) else now = now + tonumber(offset) end
 
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local pack, unpack_of = cmsgpack.pack, cmsgpack.unpack
@@ -44,9 +46,8 @@ local function guard()
 end
 
 -- Fields of a bucket and of what one owner (OWNER@EPOCH) has of it.
-local KIND, LIMIT, BURST, WINDOW, SHADOW, STAMP, TOTAL, GIVEN_OUT, AT, FRACTION, SPENT, TYPICAL, WAITED, TAIL,
-  PROMISED, DRY, ASKED, PARTS, HELD, TOPPED, TOUCHED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-  18, 19, 20, 21
+local KIND, LIMIT, BURST, WINDOW, SHADOW, STAMP, TOTAL, GIVEN_OUT, AT, SPENT, TYPICAL, WAITED, DRY, ASKED, PARTS,
+  TOPPED, TOUCHED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
 local O_GIVEN, O_USED, O_RETURNED, O_HELD, O_OPEN, O_LOST, O_PART = 1, 2, 3, 4, 5, 6, 7
 
 local function bucket_of(account) return string.match(account, '^[^#]*') end
@@ -87,34 +88,31 @@ local function same_terms(a, b)
   return true
 end
 
--- The newest terms of a rule hold. True: they were not in force before.
+-- The newest terms of a rule hold. Whether these are new.
 local function set_rule(rule, terms)
   local old = terms_of(rule)
   if old and old[6] >= terms[6] then return false end
   local new = {terms[1], terms[2], terms[3], terms[4], terms[5], terms[6], now}
   terms_cache[rule] = new
   redis.call('HSET', TERMS, rule, pack(new))
-  return not old or not same_terms(old, new)
+  return true
 end
 
+-- Whole units only; the moment they were refilled until is rounded up, so never more than the rate.
 local function refill(b, at)
-  local dt = at - b[AT]
-  if dt <= 0 then return end
-  b[AT] = at
-  local room = b[BURST] - b[TOTAL]
-  if room <= 0 then b[FRACTION] = 0 return end
-  if b[WINDOW] <= 0 then return end
-  local gained = dt * b[LIMIT] + b[FRACTION]
-  if gained >= room * b[WINDOW] then
-    b[TOTAL], b[FRACTION] = b[BURST], 0
-  else
-    b[TOTAL] = b[TOTAL] + floor(gained / b[WINDOW])
-    b[FRACTION] = gained % b[WINDOW]
+  if at <= b[AT] then return end
+  local units = b[WINDOW] > 0 and floor((at - b[AT]) * b[LIMIT] / b[WINDOW]) or 0
+  if units > 0 then
+    b[AT] = b[AT] + ceil(units * b[WINDOW] / b[LIMIT])
+    b[TOTAL] = b[TOTAL] + units
   end
+  if b[TOTAL] >= b[BURST] then b[TOTAL], b[AT] = b[BURST], at end
 end
 
-local function leave_window(name, b)
-  local oldest = floor(now / (b[WINDOW] / SLICES)) - SLICES
+local function part_at(b, ms) return floor(ms * SLICES / b[WINDOW]) end
+
+local function leave_window(b)
+  local oldest = part_at(b, now) - SLICES
   for index, amount in pairs(b[PARTS]) do
     if tonumber(index) < oldest then
       b[TOTAL] = b[TOTAL] + amount
@@ -127,14 +125,14 @@ end
 -- A bucket brought up to now: new terms, refill, parts that left the window.
 local function renew(name, b)
   local terms = terms_of(rule_of(name))
-  if terms and terms[6] > b[STAMP] then
-    if b[KIND] == RATE then refill(b, max(b[AT], min(terms[7], now))) end
+  if terms and terms[6] > b[STAMP] and terms[1] == b[KIND] then
+    if b[KIND] == RATE then refill(b, min(terms[7], now)) end
     b[TOTAL] = b[TOTAL] + most_of(terms[1], terms[2], terms[3]) - most_of(b[KIND], b[LIMIT], b[BURST])
     for i = 1, 6 do b[i] = terms[i] end
-    b.dirty = true
+    b.dirty, b.edited = true, true
   end
   if b[KIND] == RATE then refill(b, now) end
-  if b[KIND] == ROLLING then leave_window(name, b) end
+  if b[KIND] == ROLLING then leave_window(b) end
   return b
 end
 
@@ -155,7 +153,7 @@ local function bucket(name)
   local spent = 0
   if terms[1] == MONEY then spent = tonumber(redis.call('HGET', POSTED, name) or 0) end
   b = {terms[1], terms[2], terms[3], terms[4], terms[5], terms[6],
-    most_of(terms[1], terms[2], terms[3]) - spent, 0, now, 0, spent, 0, 0, 0, 0, 0, {}, {}, 0, 0, 0}
+    most_of(terms[1], terms[2], terms[3]) - spent, 0, now, spent, 0, 0, 0, {}, {}, 0, now}
   b.dirty = true
   buckets[name] = b
   redis.call('ZADD', NAMES, 0, name)
@@ -201,11 +199,8 @@ local function change(b, o, field, value)
   b[GIVEN_OUT] = b[GIVEN_OUT] + has(o) - before
 end
 
-local function set_held(b, o, amount)
-  if o[O_HELD] ~= amount then
-    b[HELD] = b[HELD] + amount - o[O_HELD]
-    o[O_HELD], o.dirty, b.dirty = amount, true, true
-  end
+local function set_held(o, amount)
+  if o[O_HELD] ~= amount then o[O_HELD], o.dirty = amount, true end
 end
 
 local function set_open(o, open)
@@ -226,8 +221,8 @@ local function post(account, name, b, amount)
   b.dirty = true
   if is_money(b) then redis.call('HINCRBY', POSTED, account, text(amount)) end
   if b[KIND] == ROLLING then
-    local index = string.match(account, '#(.*)$') or text(floor(now / (b[WINDOW] / SLICES)))
-    if tonumber(index) >= floor(now / (b[WINDOW] / SLICES)) - SLICES then
+    local index = string.match(account, '#(.*)$') or text(part_at(b, now))
+    if tonumber(index) >= part_at(b, now) - SLICES then
       local part = (b[PARTS][index] or 0) + amount
       if part == 0 then part = nil end
       b[PARTS][index] = part
@@ -299,19 +294,30 @@ local function forget_replies(entity)
   redis.call('HDEL', REPLY, entity, entity .. '\nfinal', unpack(finals and unpack_of(finals) or {}))
 end
 
+-- Takes what an owner has off the total until it is heard of. In a rolling window it leaves with its part.
+local function write_off(b, o, amount)
+  if b[KIND] ~= SLOTS then b[TOTAL] = b[TOTAL] - amount end
+  if b[KIND] == ROLLING then
+    if amount > 0 then o[O_PART] = part_at(b, now) end
+    local index = text(o[O_PART])
+    if o[O_PART] < part_at(b, now) - SLICES then
+      b[TOTAL] = b[TOTAL] + amount -- It came back with its part.
+    else
+      local part = (b[PARTS][index] or 0) + amount
+      if part == 0 then part = nil end
+      b[PARTS][index] = part
+    end
+  end
+  change(b, o, O_LOST, o[O_LOST] + amount)
+end
+
 -- An owner whose lease ran out is back: its money and slots are its own again. Rates stay dropped: they were
 -- refilled since, and the bound of the window is kept only if they are not given twice.
 local function revive(entity, names)
   for _, name in ipairs(names) do
     local b, o = bucket(name), out_of(entity, name)
     if b and o[O_LOST] > 0 and b[KIND] ~= RATE then
-      local lost = o[O_LOST]
-      if is_money(b) then
-        local account = b[KIND] == ROLLING and (name .. '#' .. text(o[O_PART])) or name
-        post(account, name, b, -lost)
-        enter(account, 'correction', -lost, entity, 'back after its lease')
-      end
-      change(b, o, O_LOST, 0)
+      write_off(b, o, -o[O_LOST])
     end
   end
 end
@@ -320,7 +326,7 @@ local function add_rows(rows, charges_of)
   for _, row in ipairs(rows) do
     redis.call('XADD', ROWS, 'MAXLEN', '~', 100000, '*', 'row', row[1])
     local day, prefix = KEYS[SHARED + row[2]], row[3]
-    redis.call('ZADD', DAYS, row[6], row[7])
+    redis.call('ZADD', DAYS, row[6], text(row[6]))
     for column, amount in pairs(row[4]) do
       redis.call('HINCRBY', day, prefix .. column, text(amount))
     end
@@ -336,7 +342,8 @@ local function save()
   for name, b in pairs(buckets) do
     if b.dirty then
       if b.freer and b[DRY] > now then wet[#wet + 1] = name; b[DRY] = 0 end
-      b.dirty, b.freer, b[TOUCHED] = nil, nil, now
+      if b.edited then redis.call('HDEL', TICKET, name) end
+      b.dirty, b.freer, b.edited, b[TOUCHED] = nil, nil, nil, now
       fields[#fields + 1] = name
       fields[#fields + 1] = pack(b)
     end
@@ -352,4 +359,17 @@ local function save()
   end
   put(OUT, fields)
   if #wet > 0 then redis.call('PUBLISH', WET, table.concat(wet, '\n')) end
+end
+
+-- One bucket as operators see it.
+local function balance(name)
+  local b, spent, held, fields = bucket(name), 0, 0, {}
+  for i, entity in ipairs(redis.call('ZRANGE', LEASE, 0, -1)) do fields[i] = out_key(entity, name) end
+  for _, packed in ipairs(many(OUT, fields)) do
+    local o = packed and unpack_of(packed)
+    if o then held = held + min(o[O_HELD], has(o)) end
+  end
+  for _, amount in pairs(b[PARTS]) do spent = spent + amount end
+  return {name, b[KIND], b[LIMIT], b[BURST], b[WINDOW], b[SHADOW], b[STAMP], b[SPENT] + spent, held,
+    b[GIVEN_OUT] - held, b[TOTAL] - b[GIVEN_OUT]}
 end

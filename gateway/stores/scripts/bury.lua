@@ -3,8 +3,7 @@ local lost = guard()
 if lost then return lost end
 
 local entity, record = meet(said.owner, said.epoch)
-local stored = redis.call('HGET', REPLY, entity .. '\nbury')
-if stored then return finish(unpack_of(stored)) end
+if record[2] == 2 then return finish({}) end
 
 local names, seen = names_of(entity), {}
 for _, name in ipairs(names) do seen[name] = true end
@@ -48,7 +47,7 @@ for account, amount in pairs(charges) do enter(account, 'crash', -amount, entity
 for _, name in ipairs(names) do
   local b, o = bucket(name), out_of(entity, name)
   if b then
-    set_held(b, o, 0)
+    set_held(o, 0)
     set_open(o, 0)
     if has(o) > 0 then
       change(b, o, O_RETURNED, o[O_RETURNED] + has(o))
@@ -65,5 +64,4 @@ record[2] = 2
 keep(entity, record)
 local result = {}
 for account, amount in pairs(posted) do result[#result + 1] = {account, amount} end
-redis.call('HSET', REPLY, entity .. '\nbury', pack(result))
 return finish(result, true)

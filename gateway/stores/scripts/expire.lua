@@ -10,31 +10,25 @@ local function settle(entity)
     local b, o = bucket(name), out_of(entity, name)
     local amount = b and has(o) or 0
     if amount > 0 then
-      local account = name
-      if b[KIND] == ROLLING then
-        o[O_PART] = floor(now / (b[WINDOW] / SLICES))
-        account = name .. '#' .. text(o[O_PART])
-      end
-      post(account, name, b, amount)
-      if is_money(b) then enter(account, 'lost', amount, entity, 'its lease ran out') end
-      change(b, o, O_LOST, o[O_LOST] + amount)
+      write_off(b, o, amount)
       b.freer = true
     end
-    if b then set_held(b, o, 0) end
     set_open(o, 0)
   end
+  return #names > 0
 end
 
-local names = {}
-for _, entity in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', text(now), 'LIMIT', 0, 20)) do
-  settle(entity)
+local names, settled = {}, false
+for _, entity in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', '(' .. text(now), 'LIMIT', 0, 20)) do
+  settled = true
+  local had = settle(entity)
   local _, record = meet(owner_of(entity), tonumber(string.match(entity, '@(%d+)$')))
   record[2] = 1
   keep(entity, record)
   redis.call('ZREM', LEASE, entity)
   redis.call('HDEL', TELL, entity)
   redis.call('ZADD', ENDED, text(now + 100 * 86400000), entity)
-  names[#names + 1] = owner_of(entity)
+  if had then names[#names + 1] = owner_of(entity) end
 end
 save()
 
@@ -47,7 +41,6 @@ for _, entity in ipairs(redis.call('ZRANGEBYSCORE', ENDED, '-inf', text(now), 'L
       redis.call('ZREM', HAS, out_key(entity, name))
     end
     forget_replies(entity)
-    redis.call('HDEL', REPLY, entity .. '\nbury')
     redis.call('HDEL', OWNER, entity)
   end
   redis.call('ZREM', ENDED, entity)
@@ -61,8 +54,9 @@ for i, packed in ipairs(many(BUCKET, looked)) do
   local b, name = packed and unpack_of(packed), looked[i]
   if b and b[GIVEN_OUT] == 0 and (b[TOUCHED] or 0) < now - (KEPT[b[KIND]] or b[WINDOW] * 2) then
     renew(name, b)
-    if is_money(b) or (b[PROMISED] == 0 and b[TOTAL] == most_of(b[KIND], b[LIMIT], b[BURST])) then
+    if is_money(b) or b[TOTAL] == most_of(b[KIND], b[LIMIT], b[BURST]) then
       redis.call('HDEL', BUCKET, name)
+      redis.call('HDEL', TICKET, name)
       redis.call('ZREM', NAMES, name)
       if b[KIND] == MONEY then
         for _, key in ipairs({POSTED, CHARGED, ENTERED}) do redis.call('HDEL', key, name) end
@@ -72,4 +66,4 @@ for i, packed in ipairs(many(BUCKET, looked)) do
   end
 end
 if from ~= '' or #looked == 50 then redis.call('HSET', META, 'looked_at', #looked == 50 and looked[50] or '') end
-return finish(names, #names > 0 or forgot)
+return finish(names, settled or forgot)

@@ -6,9 +6,6 @@ local entity, record = meet(said.owner, said.epoch)
 if record[2] == 2 then return finish(0) end
 local got, names = {}, names_of(entity)
 for _, g in ipairs(said.got) do got[g[1]] = g[2] end
-for _, name in ipairs(names) do got[name] = got[name] or 0 end
-names = {}
-for name in pairs(got) do names[#names + 1] = name end
 load_buckets(names)
 load_outs(entity, names)
 if record[2] == 1 then
@@ -18,10 +15,9 @@ end
 local took_back = false
 for _, name in ipairs(names) do
   local b, o = bucket(name), out_of(entity, name)
-  if b and o[O_GIVEN] ~= got[name] then
-    took_back = took_back or o[O_GIVEN] > got[name]
-    change(b, o, O_GIVEN, got[name])
-    b.freer = true
+  if b and o[O_GIVEN] > (got[name] or 0) then
+    change(b, o, O_GIVEN, got[name] or 0)
+    b.freer, took_back = true, true
   end
 end
 if took_back and record[1] > 0 then

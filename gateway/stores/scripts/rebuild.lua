@@ -59,7 +59,7 @@ for _, w in ipairs(said.owners) do
     end
     for _, held in ipairs(w[7]) do
       local b = bucket(held[1])
-      if b then set_held(b, out_of(entity, held[1]), held[2]) end
+      if b then set_held(out_of(entity, held[1]), held[2]) end
     end
     record[1], record[3] = max(record[1], w[3]), max(record[3], w[3])
     keep(entity, record)

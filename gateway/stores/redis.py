@@ -1,0 +1,379 @@
+"""The store that many hosts share: Redis 6 or newer, one Lua script per operation, atomic and idempotent.
+
+Time is the server's. A script gets all its keys as KEYS: a fixed number, and one for each day of the usage
+rows it carries; they share the hash tag `{headgate}`, so that a cluster keeps them on one node. Redis' own
+client must not retry: an operation that was applied and not answered would be booked twice by a script that
+is not asked with its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+
+from gateway.clock import monotonic_s, now_s
+from gateway.quota.contract import Balance, Event, Exchange, OwnerState, Reply, StoreDown, StoreLost, Terms
+from gateway.stores import redis_words as words
+from gateway.stores.breaker import Breaker
+from gateway.stores.host_copy import HostCopy
+from gateway.wire.json import dumps
+
+DRY_MS = 5
+"""How long an owner may remember that money is short: on the embedded store, which is nearer, 2 ms."""
+GRACE_MS = 1_500
+"""How long a rebuilt store grants nothing, so that every host can tell what it has; hosts exchange every
+second."""
+PAGE = 250
+"""Buckets, or rows, that are read at once: 3 ms of the server's time."""
+RECONNECT_S = 0.25
+
+_KEYS = [
+    "meta",
+    "terms",
+    "bucket",
+    "out",
+    "part",
+    "owner",
+    "reply",
+    "lease",
+    "names",
+    "has",
+    "tell",
+    "ticket",
+    "posted",
+    "charged",
+    "entered",
+    "rows",
+    "entries",
+    "days",
+    "ended",
+    "recalled",
+    "acked",
+    "wet",
+]
+"""In the order in which `book.lua` names them; the last three are channels."""
+_SCRIPTS = Path(__file__).parent / "scripts"
+_REASON = re.compile(
+    r"\b(OOM|READONLY|BUSY|LOADING|NOAUTH|WRONGPASS|NOPERM|MISCONF|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b"
+)
+
+
+class _Script:
+    """One operation's text, and the name under which a server keeps it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (_SCRIPTS / "book.lua").read_text() + (_SCRIPTS / f"{name}.lua").read_text()
+        self.sha = ""
+
+
+class RedisStore:
+    """`quota.contract.Store` on Redis.
+
+    `url`: redis://, rediss://, unix://, redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/DB]
+    or redis+cluster://[USER:PASSWORD@]HOST:PORT,…; `host_id` begins the names of this host's owners.
+    `copy` is the file in which this host keeps what it posted (`HostCopy`). Operations raise `StoreDown`
+    after `deadline_s`, `StoreLost` until `rebuild` when the store has lost what this host wrote to it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        host_id: str,
+        deadline_s: float = 0.1,
+        accept_lossy: bool = False,
+        copy: Path | str = ":memory:",
+        prefix: str = "headgate",
+    ) -> None:
+        self.accept_lossy = accept_lossy
+        self.clock = "+0"
+        """For tests: "+MS" moves the server's clock, "=MS" stops it."""
+        self._host_id = host_id
+        self._deadline_s = deadline_s
+        self._tag = f"{{{prefix}}}:"
+        self._keys = [self._tag + name for name in _KEYS]
+        self._client = _client(url, deadline_s)
+        self._breaker = Breaker()
+        self._scripts: dict[str, _Script] = {}
+        self._copy = HostCopy(copy)
+        self._mark = self._copy.mark()
+        self._copy.forget(int(now_s() * 1000))
+
+    async def hello(self, owner: str, epoch: int, got: Mapping[str, int]) -> None:
+        """See `Store`. A reply that was not heard before is not given again: its exchange is decided anew."""
+        await self._run("hello", {"owner": owner, "epoch": epoch, "got": list(got.items())})
+
+    async def exchange(self, exchange: Exchange) -> Reply:
+        """See `Store`. `KeyError`: no terms were ever told of a bucket that is wanted."""
+        self._copy.learn((bucket.partition("|")[0], terms) for bucket, terms in exchange.terms.items())
+        rows, days = words.rows_told(exchange.rows)
+        said = await self._run("exchange", words.exchange_told(exchange, rows, DRY_MS), days)
+        posted = {account: sum for account, sum in exchange.used.items() if words.is_money(account)}
+        if posted:
+            self._copy.keep(self._mark, f"{exchange.owner}@{exchange.epoch}", posted, int(now_s() * 1000))
+        return words.reply_from(said)
+
+    async def bury(
+        self,
+        owner: str,
+        epoch: int,
+        used: Mapping[str, int],
+        holds: Mapping[str, int],
+        rows: Sequence[Any] = (),
+    ) -> dict[str, int]:
+        """See `Store`. The second time there is nothing more to post."""
+        told, days = words.rows_told(rows)
+        said = {
+            "owner": owner,
+            "epoch": epoch,
+            "used": words.accounts(used),
+            "holds": words.accounts(holds),
+            "rows": told,
+        }
+        posted: dict[str, int] = dict(await self._run("bury", said, days))
+        sums = {account: used.get(account, 0) + holds.get(account, 0) for account in (*used, *holds)}
+        money = {account: amount for account, amount in sums.items() if words.is_money(account)}
+        self._copy.keep(self._mark, f"{owner}@{epoch}", money, int(now_s() * 1000))
+        return posted
+
+    async def expire(self) -> list[str]:
+        """See `Store`. At most 20 owners at once; also forgets, a little at a time, what is long over."""
+        return list(await self._run("expire", {}))
+
+    async def set_terms(self, terms: Mapping[str, Terms]) -> list[str]:
+        """See `Store`."""
+        self._copy.learn(terms.items())
+        rows = [words.terms_row(rule, each) for rule, each in terms.items()]
+        return list(await self._run("set_terms", {"terms": rows}))
+
+    async def balances(self, rule: str = "") -> list[Balance]:
+        """See `Store`. Page by page: not of one moment."""
+        found: list[Balance] = []
+        while True:
+            after = found[-1].bucket if found else ""
+            page = await self._run("balances", {"rule": rule, "after": after, "count": PAGE})
+            found += map(words.balance_from, page)
+            if len(page) < PAGE:
+                return found
+
+    async def adjust(self, bucket: str, amount: int, audit: Mapping[str, Any]) -> Balance:
+        """See `Store`. `audit["id"]`, if there is one, makes it the same adjustment when asked again."""
+        id = str(audit.get("id") or secrets.token_hex(8))
+        said = {"bucket": bucket, "amount": amount, "id": id, "audit": dumps(dict(audit)).decode()}
+        balance = words.balance_from(await self._run("adjust", said))
+        self._copy.adjust(self._mark, id, bucket, amount, int(now_s() * 1000))
+        return balance
+
+    async def rebuild(self, owners: Iterable[OwnerState]) -> None:
+        """After `StoreLost`: tells what this host's owners have, and posts again what its own copy says.
+        The larger of what is told and what is there holds, so it may be told twice. Nothing is granted for
+        1.5 s after the first host has: the others tell theirs meanwhile, each when it gets `StoreLost`."""
+        copy = self._copy
+        said = words.rebuild_told(owners, copy.terms(), copy.posted(), copy.adjusted(), GRACE_MS)
+        await self._run("rebuild", said)
+
+    async def spend(self, by: Sequence[str], since_ms: int, until_ms: int) -> list[dict[str, Any]]:
+        """See `Store`. By "day" (UTC), key, team, model, target: other columns are a `ValueError`. Whole days
+        come from sums, parts of days from the last 100,000 rows."""
+        if unknown := set(by) - {"day", *words.GROUPS}:
+            raise ValueError(f"no sums are kept by {', '.join(sorted(unknown))}")
+        first, last = -(-since_ms // words.DAY_MS), until_ms // words.DAY_MS
+        found: list[tuple[Mapping[str, str], str, int]] = []
+        days = await self._ask(self._client.zrangebyscore(self._tag + "days", first, last - 1))
+        for day in days if first < last else ():
+            sums = await self._ask(self._client.hgetall(f"{self._tag}spend:{day}"))
+            for field, amount in sums.items():
+                *group, what = field.split("\n")
+                found.append(({"day": words.date_of(int(day)), **_columns(group)}, what, int(amount)))
+        if first > last:
+            parts = [(since_ms, until_ms)]
+        else:
+            parts = [(since_ms, first * words.DAY_MS), (last * words.DAY_MS, until_ms)]
+        for start, end in parts:
+            async for row in self._rows(start, end):
+                columns = {
+                    "day": words.date_of(words.day_of(words.time_of(row))),
+                    **_columns(words.group_of(row)),
+                }
+                found += [(columns, what, amount) for what, amount in words.sums_of(row).items()]
+        return words.grouped(found, by)
+
+    async def verify(self) -> list[str]:
+        """See `Store`."""
+        tables = [self._hash(name) for name in ("posted", "charged", "entered")]
+        wrong = words.disagreements(*[await table for table in tables])
+        for balance in await self.balances():
+            if balance.held < 0 or balance.idle < 0:
+                wrong.append(f"{balance.bucket}: {balance.held} held and {balance.idle} idle")
+        return wrong
+
+    async def unfit(self) -> str:
+        """See `Store`: what Redis' own settings say."""
+        wanted = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always"}
+        wrong = []
+        for setting, value in wanted.items():
+            try:
+                found = await self._ask(self._client.config_get(setting))
+            except StoreDown as error:
+                if isinstance(error.__cause__, ResponseError) and str(error) in ("NOPERM", "ResponseError"):
+                    return f"Redis does not let its settings be read ({error}), so nobody knows what it keeps"
+                raise
+            if (has := found.get(setting)) != value:
+                wrong.append(f"{setting} is {has}, not {value}")
+        return "; ".join(wrong)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """See `Store`. While it is not connected nothing is heard: the next replies tell what was recalled."""
+        own = f"{self._host_id}/"
+        while True:
+            pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+            try:
+                await pubsub.subscribe(*(self._tag + name for name in ("recalled", "acked", "wet")))
+                async for message in pubsub.listen():
+                    first, *rest = message["data"].split("\n")
+                    match message["channel"].removeprefix(self._tag):
+                        case "recalled":
+                            for owner in rest:
+                                if owner.startswith(own):
+                                    yield Event("recall", owner, (first,))
+                        case "acked" if not first.startswith(own):
+                            yield Event("acked", first, rest)
+                        case "wet":
+                            yield Event("wet", "", (first, *rest))
+            except (RedisError, RedisClusterException, OSError):
+                await asyncio.sleep(RECONNECT_S)
+            finally:
+                await pubsub.aclose()
+
+    async def close(self) -> None:
+        """Ends the connections and the host's copy."""
+        self._copy.close(self._mark)
+        await self._client.aclose()
+
+    # asking
+
+    async def _run(self, name: str, said: Mapping[str, Any], days: Sequence[int] = ()) -> Any:
+        """An operation's answer. Raises as the class says; `KeyError` where a bucket is not known."""
+        keys = [*self._keys, *(f"{self._tag}spend:{day}" for day in days)]
+        mark = self._mark
+        args = [self._host_id, self.clock, mark.epoch, mark.n, mark.head, secrets.token_hex(8), dumps(said)]
+        answer = await self._ask(self._evaluate(name, keys, args))
+        match answer:
+            case ["LOST", why]:
+                raise StoreLost(f"the store has lost what was written to it ({why or 'it is empty'})")
+            case ["TERMS" | "KEY", *rest]:
+                raise KeyError(rest[0] if rest else said["bucket"])
+        epoch, n, head, result = answer
+        self._mark.follow(epoch, n, head)
+        return result
+
+    async def _evaluate(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = _Script(name)
+        if script.sha:
+            try:
+                return await self._client.evalsha(script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                pass
+        script.sha = await self._client.script_load(script.text)
+        return await self._client.evalsha(script.sha, len(keys), *keys, *args)
+
+    async def _ask(self, operation: Any) -> Any:
+        """Awaits one command or script; whatever keeps it from being answered in time is `StoreDown`."""
+        if not self._breaker.lets_through(monotonic_s()):
+            operation.close()
+            raise StoreDown("the store did not answer lately")
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                answer = await operation
+        except asyncio.CancelledError:
+            self._breaker.left()
+            raise
+        except (TimeoutError, OSError, RedisError, RedisClusterException) as error:
+            self._breaker.failed(monotonic_s())
+            raise StoreDown(_reason(error)) from error
+        self._breaker.succeeded()
+        return answer
+
+    async def _hash(self, name: str) -> dict[str, str]:
+        cursor, found = 0, {}
+        while True:
+            cursor, some = await self._ask(self._client.hscan(self._tag + name, cursor, count=PAGE))
+            found.update(some)
+            if int(cursor) == 0:
+                return found
+
+    async def _rows(self, start_ms: int, end_ms: int) -> AsyncIterator[list[Any]]:
+        """The rows of attempts that ended from start to before end, of those that are kept."""
+        at = f"{max(0, start_ms - 60_000)}"
+        while start_ms < end_ms:
+            page = await self._ask(self._client.xrange(self._tag + "rows", at, "+", count=PAGE))
+            for id, fields in page:
+                row = words.row_from(fields["row"])
+                if start_ms <= words.time_of(row) < end_ms:
+                    yield row
+                at = f"({id}"
+            if len(page) < PAGE:
+                return
+
+
+def _client(url: str, deadline_s: float) -> Any:
+    """A client that never retries, for any of the URLs."""
+    options: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": max(1.0, deadline_s),
+        "decode_responses": True,
+        "protocol": 2,
+    }
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("redis+sentinel", "redis+cluster"):
+        return Redis.from_url(url, **options)
+    place, _, path = rest.partition("/")
+    login, _, hosts = place.rpartition("@")
+    if login:
+        user, _, password = login.partition(":")
+        options.update(username=unquote(user) or None, password=unquote(password) or None)
+    addresses = [_address(host) for host in hosts.split(",")]
+    if scheme == "redis+cluster":
+        nodes = [ClusterNode(host, port) for host, port in addresses]
+        return RedisCluster(startup_nodes=nodes, **options)
+    service, _, db = path.partition("?")[0].partition("/")
+    timeouts = {"socket_timeout": deadline_s, "socket_connect_timeout": deadline_s}
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        addresses, sentinel_kwargs={**timeouts, "retry": Retry(NoBackoff(), 0)}
+    )
+    return sentinel.master_for(service, db=int(db or 0), **options)
+
+
+def _address(host: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{host}")
+    return parts.hostname or "localhost", parts.port or 6379
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a word: never the address, which may hold a password."""
+    if found := _REASON.search(str(error)):
+        return found[1]
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError | Unreachable):
+        return "cannot be reached"
+    return type(error).__name__
+
+
+def _columns(group: Sequence[str]) -> dict[str, str]:
+    return dict(zip(words.GROUPS, group, strict=True))

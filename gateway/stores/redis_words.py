@@ -1,0 +1,217 @@
+"""Operations on a shared store as its scripts read them, and their answers. No I/O.
+
+What is told goes as one JSON document: whole numbers below 2^53 stay exact in Lua. Answers come as Redis'
+own arrays and integers, which Lua's JSON would round at 14 digits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from gateway.quota.contract import Balance, Exchange, OwnerState, Refusal, Reply, Terms
+from gateway.wire.json import dumps
+
+DAY_MS = 86_400_000
+_EPOCH = date(1970, 1, 1).toordinal()
+GROUPS = ("key", "team", "model", "target")
+"""The columns of a row by which sums are kept, besides the day."""
+SUMS = (
+    "calls",
+    "input",
+    "cached_input",
+    "cache_write",
+    "audio_input",
+    "output",
+    "reasoning",
+    "audio_output",
+    "nanousd",
+)
+"""What is summed."""
+_TIME, _GROUPS, _TOKENS, _NANOUSD, _CHARGES = 0, slice(3, 7), slice(9, 16), 16, 18
+"""Where a usage row has them (`Exchange.rows`)."""
+
+
+def bucket_of(account: str) -> str:
+    """The bucket of an account."""
+    return account.partition("#")[0]
+
+
+def is_money(account: str) -> bool:
+    """Whether an account is of money: these alone name a window."""
+    return not bucket_of(account).endswith("|") and bucket_of(account).count("|") == 2
+
+
+def terms_row(name: str, terms: Terms) -> list[Any]:
+    """Terms of a bucket, or of a rule."""
+    return [name, *terms[:4], int(terms.shadow), terms.stamp]
+
+
+def terms_from(said: Sequence[Any]) -> tuple[str, Terms]:
+    """The reverse of `terms_row`."""
+    name, kind, limit, burst, window_ms, shadow, stamp = said
+    return name, Terms(kind, limit, burst, window_ms, bool(shadow), stamp)
+
+
+def accounts(sums: Mapping[str, int]) -> list[list[Any]]:
+    """Account → amount as [account, bucket, amount]."""
+    return [[account, bucket_of(account), amount] for account, amount in sums.items()]
+
+
+def day_of(time_ms: int) -> int:
+    """Days since the epoch, in UTC."""
+    return time_ms // DAY_MS
+
+
+def date_of(day: int) -> str:
+    """A day as 2026-11-25."""
+    return date.fromordinal(_EPOCH + day).isoformat()
+
+
+def sums_of(row: Sequence[Any]) -> dict[str, int]:
+    """What a usage row adds to the sums of its group."""
+    tokens = (max(0, int(count)) for count in row[_TOKENS])
+    return dict(zip(SUMS, (1, *tokens, row[_NANOUSD] or 0), strict=True))
+
+
+def group_of(row: Sequence[Any]) -> tuple[str, ...]:
+    """The group of a usage row, as `GROUPS`."""
+    return tuple(str(name) for name in row[_GROUPS])
+
+
+def time_of(row: Sequence[Any]) -> int:
+    """When a usage row's attempt ended: milliseconds since the epoch."""
+    return int(row[_TIME])
+
+
+def rows_told(rows: Sequence[Sequence[Any]]) -> tuple[list[list[Any]], list[int]]:
+    """Usage rows for a script, and the days that they are of: [JSON, index of the day from 1, group, sums,
+    charges, day]."""
+    days = sorted({day_of(time_of(row)) for row in rows})
+    told = [
+        [
+            dumps(list(row), default=list).decode(),
+            days.index(day_of(time_of(row))) + 1,
+            "\n".join(group_of(row)) + "\n",
+            {name: amount for name, amount in sums_of(row).items() if amount},
+            dict(row[_CHARGES]),
+            day_of(time_of(row)),
+        ]
+        for row in rows
+    ]
+    return told, days
+
+
+def row_from(text: str) -> list[Any]:
+    """A usage row that a script kept."""
+    row: list[Any] = json.loads(text)
+    return row
+
+
+def exchange_told(exchange: Exchange, rows: list[list[Any]], dry_ms: int) -> dict[str, Any]:
+    """An exchange for its script."""
+    names = {bucket for want in exchange.wants for bucket in (*want.needs, *want.deposit)}
+    names.update(exchange.terms, exchange.returned, exchange.wishes, exchange.held)
+    names.update(map(bucket_of, exchange.used))
+    return {
+        "owner": exchange.owner,
+        "epoch": exchange.epoch,
+        "seq": exchange.seq,
+        "final": ",".join(str(want.id) for want in exchange.wants) if exchange.final else False,
+        "names": list(names),
+        "terms": [terms_row(bucket, terms) for bucket, terms in exchange.terms.items()],
+        "used": accounts(exchange.used),
+        "returned": list(exchange.returned.items()),
+        "held": list(exchange.held.items()),
+        "rows": rows,
+        "wants": [
+            [want.id, want.who, list(want.needs.items()), dict(want.deposit)] for want in exchange.wants
+        ],
+        "wishes": list(exchange.wishes.items()),
+        "acks": list(exchange.acks),
+        "dry_ms": dry_ms,
+    }
+
+
+def reply_from(said: Sequence[Any]) -> Reply:
+    """An exchange's answer."""
+    seq, granted, refused, parked, recalls, back, slices, shut, over, edited, owners = said
+    return Reply(
+        seq=seq,
+        granted=granted,
+        refused=[
+            Refusal(want, bucket, wait, dry, bool(held), free)
+            for want, bucket, wait, dry, held, free in refused
+        ],
+        parked=dict(parked),
+        recalls=dict(recalls),
+        back=dict(back),
+        slices=dict(slices),
+        shut=shut,
+        over=over,
+        edited=dict(map(terms_from, edited)),
+        owners=owners,
+    )
+
+
+def balance_from(said: Sequence[Any]) -> Balance:
+    """One bucket's balance."""
+    bucket, terms = terms_from(said[:7])
+    return Balance(bucket, terms, *said[7:])
+
+
+def rebuild_told(
+    owners: Iterable[OwnerState],
+    terms: Mapping[str, Terms],
+    posted: Iterable[tuple[str, str, int]],
+    adjusted: Iterable[tuple[str, str, int]],
+    grace_ms: int,
+) -> dict[str, Any]:
+    """What a host knows, for the script that puts a store together again."""
+    owners, posted, adjusted = list(owners), list(posted), list(adjusted)
+    names = {bucket_of(account) for _, account, _ in posted} | {bucket for _, bucket, _ in adjusted}
+    for state in owners:
+        names.update(state.got, state.returned, state.held, map(bucket_of, state.used))
+    return {
+        "grace_ms": grace_ms,
+        "terms": [terms_row(rule, each) for rule, each in terms.items()],
+        "names": list(names),
+        "posted": [[entity, account, bucket_of(account), amount] for entity, account, amount in posted],
+        "adjusted": adjusted,
+        "owners": [
+            [
+                state.owner,
+                state.epoch,
+                state.seq,
+                list(state.got.items()),
+                accounts(state.used),
+                list(state.returned.items()),
+                list(state.held.items()),
+            ]
+            for state in owners
+        ],
+    }
+
+
+def grouped(sums: Iterable[tuple[Mapping[str, str], str, int]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """(columns, what, amount) added up by some of the columns: a dict for each group, in order."""
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for columns, what, amount in sums:
+        key = tuple(columns[name] for name in by)
+        group = groups.setdefault(key, {**dict(zip(by, key, strict=True)), **dict.fromkeys(SUMS, 0)})
+        group[what] += amount
+    return [groups[key] for key in sorted(groups)]
+
+
+def disagreements(
+    posted: Mapping[str, str], charged: Mapping[str, str], entered: Mapping[str, str]
+) -> list[str]:
+    """Accounts of which what was posted is not what rows charge and entries explain."""
+    return [
+        f"{account}: {had} posted, but its rows and entries say {explained}"
+        for account in sorted({**posted, **charged, **entered})
+        if (had := int(posted.get(account, 0)))
+        != (explained := int(charged.get(account, 0)) + int(entered.get(account, 0)))
+    ]
