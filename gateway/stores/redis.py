@@ -235,7 +235,7 @@ class RedisStore:
         return "; ".join(wrong)
 
     async def events(self) -> AsyncIterator[Event]:
-        """See `Store`. While it is not connected nothing is heard: the next replies tell what was recalled."""
+        """See `Store`. While it is not connected nothing is heard: replies tell what was recalled."""
         own = f"{self._host_id}/"
         while True:
             pubsub = self._client.pubsub(ignore_subscribe_messages=True)

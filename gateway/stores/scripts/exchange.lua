@@ -324,8 +324,8 @@ local result = {
   reply.shut, reply.over, reply.edited,
   max(1, redis.call('ZCOUNT', LEASE, text(now + LEASE_MS - RECENT_MS), '+inf')),
 }
-save_tickets()
 save()
+save_tickets() -- After `save`, which drops the tickets of edited rates.
 if #said.acks > 0 then redis.call('PUBLISH', ACKED, said.owner .. '\n' .. table.concat(said.acks, '\n')) end
 if said.final then
   -- The newest 32 decisions are kept: a client asks again at once or not at all.
