@@ -127,7 +127,8 @@ local function renew(name, b)
   local terms = terms_of(rule_of(name))
   if terms and terms[6] > b[STAMP] and terms[1] == b[KIND] then
     if b[KIND] == RATE then refill(b, min(terms[7], now)) end
-    b[TOTAL] = b[TOTAL] + most_of(terms[1], terms[2], terms[3]) - most_of(b[KIND], b[LIMIT], b[BURST])
+    -- The difference first: two large limits added would pass 2^53.
+    b[TOTAL] = b[TOTAL] + (most_of(terms[1], terms[2], terms[3]) - most_of(b[KIND], b[LIMIT], b[BURST]))
     for i = 1, 6 do b[i] = terms[i] end
     b.dirty, b.edited = true, true
   end
@@ -196,7 +197,7 @@ local function change(b, o, field, value)
   local before = has(o)
   o[field] = value
   o.dirty, b.dirty = true, true
-  b[GIVEN_OUT] = b[GIVEN_OUT] + has(o) - before
+  b[GIVEN_OUT] = b[GIVEN_OUT] + (has(o) - before)
 end
 
 local function set_held(o, amount)
@@ -251,7 +252,7 @@ local function book_used(entity, account, name, sum)
   local before = has(o)
   o[O_LOST] = o[O_LOST] - dropped
   o[O_USED] = o[O_USED] + delta
-  b[GIVEN_OUT] = b[GIVEN_OUT] + has(o) - before
+  b[GIVEN_OUT] = b[GIVEN_OUT] + (has(o) - before)
   o.dirty = true
   post(account, name, b, delta - dropped)
   return delta
@@ -267,7 +268,7 @@ local function book_returned(entity, name, sum)
   local before = has(o)
   o[O_LOST] = o[O_LOST] - dropped
   o[O_RETURNED] = sum
-  b[GIVEN_OUT] = b[GIVEN_OUT] + has(o) - before
+  b[GIVEN_OUT] = b[GIVEN_OUT] + (has(o) - before)
   o.dirty, b.dirty, b.freer = true, true, true
 end
 
