@@ -20,8 +20,18 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from gateway.clock import monotonic_s, now_s
 from gateway.quota.contract import Balance, Event, Exchange, OwnerState, Reply, StoreDown, StoreLost, Terms
@@ -68,6 +78,17 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 _REASON = re.compile(
     r"\b(OOM|READONLY|BUSY|LOADING|NOAUTH|WRONGPASS|NOPERM|MISCONF|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b"
 )
+
+_REASONS = {
+    AuthenticationError: "WRONGPASS",
+    BusyLoadingError: "LOADING",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+}
+"""What the client takes off an error's text, by the class that it makes of it."""
+_FORBIDDEN = ("NOPERM", "ResponseError")
+"""What a server says that lets nobody read its settings: no permission, or no such command."""
 
 
 class _Script:
@@ -227,7 +248,7 @@ class RedisStore:
             try:
                 found = await self._ask(self._client.config_get(setting))
             except StoreDown as error:
-                if isinstance(error.__cause__, ResponseError) and str(error) in ("NOPERM", "ResponseError"):
+                if isinstance(error.__cause__, ResponseError) and str(error) in _FORBIDDEN:
                     return f"Redis does not let its settings be read ({error}), so nobody knows what it keeps"
                 raise
             if (has := found.get(setting)) != value:
@@ -370,6 +391,9 @@ def _reason(error: Exception) -> str:
         return found[1]
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    for kind, name in _REASONS.items():
+        if isinstance(error, kind):
+            return name
     if isinstance(error, OSError | Unreachable):
         return "cannot be reached"
     return type(error).__name__
