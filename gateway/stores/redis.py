@@ -392,7 +392,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     for kind, name in _REASONS.items():
-        if isinstance(error, kind):
+        if isinstance(error, kind) or isinstance(error.__cause__, kind):
             return name
     if isinstance(error, OSError | Unreachable):
         return "cannot be reached"
