@@ -105,6 +105,14 @@ async def test_a_lost_host_is_spent_until_it_is_heard_of(store: RedisStore, buck
     assert await free(store, bucket) == most
 
 
+async def test_all_that_are_lost_at_once_are_settled(store: RedisStore) -> None:
+    for index in range(5):
+        await store.exchange(ask(f"w{index}", 1, {X: 10}))
+    store.clock = f"={NOW + 30_001}"
+    assert sorted(await store.expire()) == [f"h1/w{index}" for index in range(5)]
+    assert await free(store) == 950
+
+
 async def test_rates_of_a_lost_host_are_dropped_for_good(store: RedisStore) -> None:
     await store.exchange(ask("a", 1, {RATE_BUCKET: 6}))
     store.clock = f"={NOW + 30_001}"

@@ -2,9 +2,9 @@
 -- bucket. Appended: the operation's own file. Numbers are doubles, exact below 2^53; `tostring` and `..`
 -- would round them at 14 digits, so they leave by `text`, cmsgpack or as RESP integers, which do not.
 
-local META, TERMS, BUCKET, OUT, PART, OWNER, REPLY, LEASE, NAMES, HAS, TELL, TICKET, POSTED, CHARGED,
+local META, TERMS, BUCKET, OUT, PART, OWNER, REPLY, LEASE, NAMES, HAS, TICKET, POSTED, CHARGED,
   ENTERED, ROWS, ENTRIES, DAYS, ENDED, RECALLED, ACKED, WET = unpack(KEYS)
-local SHARED = 22 -- how many keys all operations have; what follows is the operation's own
+local SHARED = 21 -- how many keys all operations have; what follows is the operation's own
 local host, offset, epoch_seen, n_seen, head_seen, epoch_offered =
   ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local said = cjson.decode(ARGV[7])
@@ -47,7 +47,7 @@ end
 
 -- Fields of a bucket and of what one owner (OWNER@EPOCH) has of it.
 local KIND, LIMIT, BURST, WINDOW, SHADOW, STAMP, TOTAL, GIVEN_OUT, AT, SPENT, TYPICAL, WAITED, DRY, ASKED, PARTS,
-  TOPPED, TOUCHED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
+  TOPPED, TOUCHED, TICKETED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18
 local O_GIVEN, O_USED, O_RETURNED, O_HELD, O_OPEN, O_LOST, O_PART = 1, 2, 3, 4, 5, 6, 7
 
 local function bucket_of(account) return string.match(account, '^[^#]*') end
@@ -139,6 +139,12 @@ end
 
 local buckets = {}
 local function load_buckets(names)
+  local rules, unknown = {}, {}
+  for _, name in ipairs(names) do
+    local rule = rule_of(name)
+    if terms_cache[rule] == nil and not unknown[rule] then rules[#rules + 1], unknown[rule] = rule, true end
+  end
+  for i, packed in ipairs(many(TERMS, rules)) do terms_cache[rules[i]] = packed and unpack_of(packed) end
   local packed = many(BUCKET, names)
   for i, name in ipairs(names) do
     if packed[i] and not buckets[name] then buckets[name] = renew(name, unpack_of(packed[i])) end
@@ -154,7 +160,7 @@ local function bucket(name)
   local spent = 0
   if terms[1] == MONEY then spent = tonumber(redis.call('HGET', POSTED, name) or 0) end
   b = {terms[1], terms[2], terms[3], terms[4], terms[5], terms[6],
-    most_of(terms[1], terms[2], terms[3]) - spent, 0, now, spent, 0, 0, 0, {}, {}, 0, now}
+    most_of(terms[1], terms[2], terms[3]) - spent, 0, now, spent, 0, 0, 0, {}, {}, 0, now, 0}
   b.dirty = true
   buckets[name] = b
   redis.call('ZADD', NAMES, 0, name)
@@ -273,16 +279,16 @@ local function book_returned(entity, name, sum)
 end
 
 -- Owners. OWNER's hash: OWNER → its newest epoch, OWNER@EPOCH → {seq, dead: 0 no, 1 expired, 2 buried,
--- seq of the newest rows}.
+-- seq of the newest rows}, OWNER@EPOCH\ntell → buckets that were recalled and it was not told yet.
 local function entity_of(owner, epoch_of) return owner .. '@' .. text(epoch_of) end
 
 local function meet(owner, epoch_of)
   local entity = entity_of(owner, epoch_of)
-  local found = redis.call('HMGET', OWNER, owner, entity)
+  local found = redis.call('HMGET', OWNER, owner, entity, entity .. '\ntell')
   local current = tonumber(found[1] or 0)
   local record = found[2] and unpack_of(found[2]) or {0, 0, 0}
   if epoch_of > current then redis.call('HSET', OWNER, owner, text(epoch_of)) end
-  return entity, record, epoch_of >= current
+  return entity, record, epoch_of >= current, found[3]
 end
 
 local function keep(entity, record) redis.call('HSET', OWNER, entity, pack({record[1], record[2], record[3]})) end
@@ -343,7 +349,10 @@ local function save()
   for name, b in pairs(buckets) do
     if b.dirty then
       if b.freer and b[DRY] > now then wet[#wet + 1] = name; b[DRY] = 0 end
-      if b.edited then redis.call('HDEL', TICKET, name) end
+      if b.edited and b[TICKETED] == 1 then
+        redis.call('HDEL', TICKET, name)
+        b[TICKETED] = 0
+      end
       b.dirty, b.freer, b.edited, b[TOUCHED] = nil, nil, nil, now
       fields[#fields + 1] = name
       fields[#fields + 1] = pack(b)

@@ -59,7 +59,7 @@ end
 save()
 forget_replies(entity)
 redis.call('ZREM', LEASE, entity)
-redis.call('HDEL', TELL, entity)
+redis.call('HDEL', OWNER, entity .. '\ntell')
 redis.call('ZADD', ENDED, text(now + 7 * 86400000), entity)
 record[2] = 2
 keep(entity, record)

@@ -10,7 +10,7 @@ local tickets = {}
 local function tickets_of(name, b, make)
   local t = tickets[name]
   if t == nil then
-    local packed = not b.edited and redis.call('HGET', TICKET, name)
+    local packed = b[TICKETED] == 1 and not b.edited and redis.call('HGET', TICKET, name)
     t = packed and unpack_of(packed) or false
     if t then
       local queue, gone = t[T_QUEUE], 0
@@ -38,9 +38,11 @@ end
 
 local function save_tickets()
   for name, t in pairs(tickets) do
+    local b = buckets[name]
     if t and t.dirty then
       if #t[T_QUEUE] == 0 and next(t[T_LAPSED]) == nil and t[T_TAIL] <= now then
         redis.call('HDEL', TICKET, name)
+        b[TICKETED], b.dirty = 0, true
       else
         redis.call('HSET', TICKET, name, pack({t[T_TAIL], t[T_QUEUE], t[T_LAPSED]}))
       end
@@ -86,12 +88,13 @@ local function issue(name, b, who, need)
   local at = max(t[T_TAIL], now + (need - (b[TOTAL] - b[GIVEN_OUT])) * per_unit)
   if at - now > HORIZON_MS then return nil end
   t[T_TAIL], t.dirty = at + need * per_unit, true
+  b[TICKETED], b.dirty, b.edited = 1, true, nil -- What there was before the edit is written over.
   local due, queue = max(now + 1, ceil(at)), t[T_QUEUE]
   queue[#queue + 1], queue[#queue + 2], queue[#queue + 3] = due, need, who
   return due - now
 end
 
-local entity, record, is_current = meet(said.owner, said.epoch)
+local entity, record, is_current, told = meet(said.owner, said.epoch)
 
 local function ask(b)
   b[ASKED][entity], b.dirty = now, true
@@ -129,10 +132,12 @@ local reply = {
 -- Calls back what is idle of a bucket. An owner that does not hear of it is told by its next reply.
 local function recall(name, holders)
   if #holders == 0 then return end
-  local told, owners = redis.call('HMGET', TELL, unpack(holders)), reply.recalls[name] or {}
+  local fields, owners = {}, reply.recalls[name] or {}
+  for i, holder in ipairs(holders) do fields[i] = holder .. '\ntell' end
+  local untold = redis.call('HMGET', OWNER, unpack(fields))
   for i, holder in ipairs(holders) do
     set_open(outs[out_key(holder, name)], 0)
-    redis.call('HSET', TELL, holder, told[i] and told[i] .. '\n' .. name or name)
+    redis.call('HSET', OWNER, fields[i], untold[i] and untold[i] .. '\n' .. name or name)
     owners[#owners + 1] = owner_of(holder)
   end
   reply.recalls[name] = owners
@@ -253,6 +258,7 @@ elseif said.seq <= record[1] then
   return finish({said.seq, {}, {}, {}, {}, {}, {}, {}, {}, {}, 1})
 end
 
+load_buckets(said.names)
 for _, t in ipairs(said.terms) do
   local rule, told = rule_of(t[1]), {t[2], t[3], t[4], t[5], t[6], t[7]}
   if not terms_of(rule) then set_rule(rule, told) end
@@ -261,7 +267,6 @@ for _, t in ipairs(said.terms) do
     reply.edited[#reply.edited + 1] = {t[1], known[1], known[2], known[3], known[4], known[5], known[6]}
   end
 end
-load_buckets(said.names)
 load_outs(entity, said.names)
 for _, list in ipairs({said.wishes, said.terms}) do
   for _, named in ipairs(list) do
@@ -309,9 +314,8 @@ else
   renew_lease(entity)
 end
 
-local told = redis.call('HGET', TELL, entity)
 if told then -- It was recalled meanwhile.
-  redis.call('HDEL', TELL, entity)
+  redis.call('HDEL', OWNER, entity .. '\ntell')
   local names = {}
   for name in string.gmatch(told, '[^\n]+') do names[#names + 1] = name end
   load_outs(entity, names)
@@ -324,8 +328,8 @@ local result = {
   reply.shut, reply.over, reply.edited,
   max(1, redis.call('ZCOUNT', LEASE, text(now + LEASE_MS - RECENT_MS), '+inf')),
 }
+save_tickets()
 save()
-save_tickets() -- After `save`, which drops the tickets of edited rates.
 if #said.acks > 0 then redis.call('PUBLISH', ACKED, said.owner .. '\n' .. table.concat(said.acks, '\n')) end
 if said.final then
   -- The newest 32 decisions are kept: a client asks again at once or not at all.

@@ -1,4 +1,4 @@
--- said: {}. At most 20 owners, 5 forgotten owners and 50 looked-at buckets a call.
+-- said: {}. At most 2 owners, 5 forgotten owners and 50 looked-at buckets a call.
 local lost = guard()
 if lost then return lost end
 
@@ -19,14 +19,14 @@ local function settle(entity)
 end
 
 local names, settled = {}, false
-for _, entity in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', '(' .. text(now), 'LIMIT', 0, 20)) do
+for _, entity in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', '(' .. text(now), 'LIMIT', 0, 2)) do
   settled = true
   local had = settle(entity)
   local _, record = meet(owner_of(entity), tonumber(string.match(entity, '@(%d+)$')))
   record[2] = 1
   keep(entity, record)
   redis.call('ZREM', LEASE, entity)
-  redis.call('HDEL', TELL, entity)
+  redis.call('HDEL', OWNER, entity .. '\ntell')
   redis.call('ZADD', ENDED, text(now + 100 * 86400000), entity)
   if had then names[#names + 1] = owner_of(entity) end
 end
