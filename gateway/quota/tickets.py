@@ -1,79 +1,95 @@
-"""Tickets: a caller that was refused by a rate is told when to come, and what it needs is kept for it then.
+"""Tickets: the times at which refused callers of a rate will get in.
 
-Without them 28–66 % of those who honour a Retry-After are refused again at three times the rate.
+A refusal by a rate names the moment at which enough will have been refilled for everybody before and this
+one. What is refilled until then is owed, so nobody without a ticket is let in before; from its moment on a
+ticket is kept for one second for its caller, then it lapses.
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-KEPT_MS = 1_000
-"""How long a due ticket's tokens are kept for its caller."""
 HORIZON_MS = 60_000
-"""Nobody gets a ticket for later than this, nor within this time of having let one lapse."""
-MOST = 4_096
-"""Tickets of one bucket."""
-
-
-class Ticket(NamedTuple):
-    """From `at_ms` on, for `KEPT_MS`, `need` is kept for `who`."""
-
-    at_ms: int
-    need: int
-    who: str
+"""Nobody is promised anything later than this."""
+KEPT_MS = 1_000
+BAN_MS = 60_000
+"""How long a caller who let a ticket lapse gets no other."""
 
 
 @dataclass(slots=True)
 class Tickets:
-    """The queue of one rate of `limit` per `window_ms`. Times are milliseconds of the store's clock."""
+    """The tickets of one bucket. Amounts in the bucket's unit."""
 
-    limit: int
-    window_ms: int
-    tail_ms: float = 0.0
-    """Up to when what is refilled is promised."""
-    queue: list[Ticket] = field(default_factory=list)
-    lapsed: dict[str, int] = field(default_factory=dict)
-    """Who let a ticket lapse → until when it gets none."""
+    owed: int = 0
+    """The sum of all live tickets."""
+    _number: int = 0
+    _queue: list[tuple[int, int, str]] = field(default_factory=list)
+    """Heap of (slot in ms, number, who); also of tickets that were claimed."""
+    _needs: dict[int, int] = field(default_factory=dict)
+    """Number of a live ticket → its need."""
+    _of: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Who → (slot in ms, number) of the live tickets, sorted by time."""
+    _banned: dict[str, int] = field(default_factory=dict)
+    _seen: dict[str, int] = field(default_factory=dict)
+    """Callers with tickets → when they last asked."""
 
-    def refresh(self, now_ms: int) -> None:
-        """Drops tickets whose time has passed."""
-        while self.queue and self.queue[0].at_ms + KEPT_MS < now_ms:
-            self.lapsed[self.queue.pop(0).who] = now_ms + HORIZON_MS
-        if self.lapsed:
-            self.lapsed = {who: until for who, until in self.lapsed.items() if until > now_ms}
-
-    def kept(self, who: str, now_ms: int) -> int:
-        """How much of what is free now must be left for others, so that every ticket can be honoured."""
-        most = promised = 0
-        for ticket in self.queue:
-            if ticket.who == who:
+    def lapse(self, now_ms: int) -> None:
+        """Ends tickets that were not claimed in time. A caller who did not ask at all in that second loses
+        the later ones too: it is gone, and what waits for it would be let to nobody."""
+        while self._queue and (self._queue[0][0] + KEPT_MS < now_ms or self._queue[0][1] not in self._needs):
+            slot, number, who = heapq.heappop(self._queue)
+            if number not in self._needs:
                 continue
-            promised += ticket.need
-            refilled = max(0, ticket.at_ms - now_ms) * self.limit // self.window_ms
-            most = max(most, promised - refilled)
-            if ticket.at_ms > now_ms + KEPT_MS and promised < refilled:
-                break
-        return most
+            self._banned[who] = slot + KEPT_MS + BAN_MS
+            if self._seen.get(who, 0) >= slot:
+                self._drop(who, self._of[who][0])
+            else:
+                for ticket in list(self._of[who]):
+                    self._drop(who, ticket)
+        if not self._queue:
+            self._seen.clear()
+            if self._banned:
+                self._banned = {who: until for who, until in self._banned.items() if until > now_ms}
 
-    def claim(self, who: str, now_ms: int) -> None:
-        """A call of this caller was let in: its ticket, if it has one that is due, is used up."""
-        for place, ticket in enumerate(self.queue):
-            if ticket.at_ms > now_ms:
-                return
-            if ticket.who == who:
-                del self.queue[place]
-                return
+    def ask(self, who: str, now_ms: int) -> int:
+        """A request of `who` is here. What is kept for it at this moment."""
+        if who not in self._of:
+            return 0
+        self._seen[who] = now_ms
+        return sum(self._needs[number] for slot, number in self._of[who] if slot <= now_ms)
 
-    def issue(self, who: str, need: int, free: int, now_ms: int) -> int | None:
-        """A ticket: milliseconds until it is due, at least 1; None: too far off, or `who` is barred."""
-        if who in self.lapsed or len(self.queue) >= MOST:
-            return None
-        per_unit_ms = self.window_ms / self.limit
-        at_ms = max(self.tail_ms, now_ms + (need - free) * per_unit_ms)
-        if at_ms - now_ms > HORIZON_MS:
-            return None
-        self.tail_ms = at_ms + need * per_unit_ms
-        due_ms = max(now_ms + 1, -int(-at_ms // 1))
-        self.queue.append(Ticket(due_ms, need, who))
-        return due_ms - now_ms
+    def claim(self, who: str, need: int, now_ms: int) -> None:
+        """A request of `who` got `need`: its due tickets are used, oldest first."""
+        while need > 0 and who in self._of and self._of[who][0][0] <= now_ms:
+            ticket = self._of[who][0]
+            need -= self._needs[ticket[1]]
+            self._drop(who, ticket)
+
+    def give(self, who: str, need: int, slot_ms: int) -> None:
+        """A ticket over `need` from `slot_ms` on."""
+        self._number += 1
+        ticket = (slot_ms, self._number)
+        heapq.heappush(self._queue, (*ticket, who))
+        self._needs[self._number] = need
+        own = self._of.setdefault(who, [])
+        own.append(ticket)
+        own.sort()
+        self.owed += need
+
+    def is_banned(self, who: str, now_ms: int) -> bool:
+        """Whether `who` let a ticket lapse within the last minute."""
+        return self._banned.get(who, 0) > now_ms
+
+    def next_ms(self) -> int | None:
+        """When the first live ticket is due, or was."""
+        while self._queue and self._queue[0][1] not in self._needs:
+            heapq.heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
+
+    def _drop(self, who: str, ticket: tuple[int, int]) -> None:
+        own = self._of[who]
+        own.remove(ticket)
+        if not own:
+            del self._of[who]
+        self.owed -= self._needs.pop(ticket[1])
