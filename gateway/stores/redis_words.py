@@ -7,7 +7,7 @@ own arrays and integers, which Lua's JSON would round at 14 digits.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -30,7 +30,7 @@ SUMS = (
     "nanousd",
 )
 """What is summed."""
-_TIME, _GROUPS, _TOKENS, _NANOUSD, _CHARGES = 0, slice(3, 7), slice(9, 16), 16, 18
+_TIME, _ID, _GROUPS, _TOKENS, _NANOUSD, _CHARGES = 0, slice(0, 3), slice(3, 7), slice(9, 16), 16, 18
 """Where a usage row has them (`Exchange.rows`)."""
 
 
@@ -88,7 +88,7 @@ def time_of(row: Sequence[Any]) -> int:
 
 def rows_told(rows: Sequence[Sequence[Any]]) -> tuple[list[list[Any]], list[int]]:
     """Usage rows for a script, and the days that they are of: [JSON, index of the day from 1, group, sums,
-    charges, day]."""
+    charges, day, what it is known by]."""
     days = sorted({day_of(time_of(row)) for row in rows})
     told = [
         [
@@ -98,6 +98,7 @@ def rows_told(rows: Sequence[Sequence[Any]]) -> tuple[list[list[Any]], list[int]
             {name: amount for name, amount in sums_of(row).items() if amount},
             dict(row[_CHARGES]),
             day_of(time_of(row)),
+            "\n".join(map(str, row[_ID])),
         ]
         for row in rows
     ]
@@ -119,7 +120,7 @@ def exchange_told(exchange: Exchange, rows: list[list[Any]], dry_ms: int) -> dic
         "owner": exchange.owner,
         "epoch": exchange.epoch,
         "seq": exchange.seq,
-        "final": ",".join(str(want.id) for want in exchange.wants) if exchange.final else False,
+        "final": exchange.final,
         "names": list(names),
         "terms": [terms_row(bucket, terms) for bucket, terms in exchange.terms.items()],
         "used": accounts(exchange.used),
@@ -127,7 +128,7 @@ def exchange_told(exchange: Exchange, rows: list[list[Any]], dry_ms: int) -> dic
         "held": list(exchange.held.items()),
         "rows": rows,
         "wants": [
-            [want.id, want.who, list(want.needs.items()), dict(want.deposit)] for want in exchange.wants
+            [want.id, want.who, list(want.needs.items()), list(want.deposit.items())] for want in exchange.wants
         ],
         "wishes": list(exchange.wishes.items()),
         "acks": list(exchange.acks),
@@ -150,7 +151,7 @@ def reply_from(said: Sequence[Any]) -> Reply:
         back=dict(back),
         slices=dict(slices),
         shut=shut,
-        over=over,
+        over=list(dict.fromkeys(over)),
         edited=dict(map(terms_from, edited)),
         owners=owners,
     )
@@ -167,32 +168,37 @@ def rebuild_told(
     terms: Mapping[str, Terms],
     posted: Iterable[tuple[str, str, int]],
     adjusted: Iterable[tuple[str, str, int]],
-    grace_ms: int,
-) -> dict[str, Any]:
-    """What a host knows, for the script that puts a store together again."""
-    owners, posted, adjusted = list(owners), list(posted), list(adjusted)
-    names = {bucket_of(account) for _, account, _ in posted} | {bucket for _, bucket, _ in adjusted}
+    count: int,
+) -> Iterator[dict[str, Any]]:
+    """What a host knows, for the script that puts a store together again, in parts of at most `count` sums."""
+    yield _part(terms=[terms_row(rule, each) for rule, each in terms.items()])
+    sums = [[entity, account, bucket_of(account), amount] for entity, account, amount in posted]
+    for some in _pages(sums, count):
+        yield _part([sum[2] for sum in some], posted=some)
+    for some in _pages([list(each) for each in adjusted], count):
+        yield _part([each[1] for each in some], adjusted=some)
     for state in owners:
-        names.update(state.got, state.returned, state.held, map(bucket_of, state.used))
-    return {
-        "grace_ms": grace_ms,
-        "terms": [terms_row(rule, each) for rule, each in terms.items()],
-        "names": list(names),
-        "posted": [[entity, account, bucket_of(account), amount] for entity, account, amount in posted],
-        "adjusted": adjusted,
-        "owners": [
-            [
+        names = list({*state.got, *state.returned, *state.held, *map(bucket_of, state.used)})
+        for some in _pages(names, count) or [[]]:
+            has = set(some)
+            told = [
                 state.owner,
                 state.epoch,
                 state.seq,
-                list(state.got.items()),
-                accounts(state.used),
-                list(state.returned.items()),
-                list(state.held.items()),
+                [each for each in state.got.items() if each[0] in has],
+                [each for each in accounts(state.used) if each[1] in has],
+                [each for each in state.returned.items() if each[0] in has],
+                [each for each in state.held.items() if each[0] in has],
             ]
-            for state in owners
-        ],
-    }
+            yield _part(some, owners=[told])
+
+
+def _part(names: Iterable[str] = (), **told: Any) -> dict[str, Any]:
+    return {"terms": [], "posted": [], "adjusted": [], "owners": [], "names": list(set(names)), **told}
+
+
+def _pages(items: list[Any], count: int) -> list[list[Any]]:
+    return [items[start : start + count] for start in range(0, len(items), count)]
 
 
 def grouped(sums: Iterable[tuple[Mapping[str, str], str, int]], by: Sequence[str]) -> list[dict[str, Any]]:
@@ -205,13 +211,12 @@ def grouped(sums: Iterable[tuple[Mapping[str, str], str, int]], by: Sequence[str
     return [groups[key] for key in sorted(groups)]
 
 
-def disagreements(
-    posted: Mapping[str, str], charged: Mapping[str, str], entered: Mapping[str, str]
-) -> list[str]:
-    """Accounts of which what was posted is not what rows charge and entries explain."""
-    return [
-        f"{account}: {had} posted, but its rows and entries say {explained}"
-        for account in sorted({**posted, **charged, **entered})
-        if (had := int(posted.get(account, 0)))
-        != (explained := int(charged.get(account, 0)) + int(entered.get(account, 0)))
-    ]
+def disagreements(found: Iterable[Sequence[Any]]) -> list[str]:
+    """What is wrong with [account, posted, charged by rows, entered, spent as its balance says]."""
+    wrong = []
+    for account, posted, charged, entered, spent in found:
+        if posted != charged + entered:
+            wrong.append(f"{account}: {posted} posted, but its rows and entries say {charged + entered}")
+        if posted != spent:
+            wrong.append(f"{account}: {posted} posted, but its balance says {spent}")
+    return wrong

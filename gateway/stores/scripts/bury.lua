@@ -1,68 +1,62 @@
--- said: owner, epoch, used [[account, name, sum]], holds [[account, name, amount]], rows.
+-- said: owner, epoch, used [[account, name, sum]], holds [[account, name, amount]], rows, after (a name, '' first),
+-- count. The first call books what is told and declares the owner dead, all settle what it had. Answers with where
+-- to go on ('' at the end) and what was posted, by account.
+local DEAD_MS = 600000
 local lost = guard()
 if lost then return lost end
 
-local entity, record = meet(said.owner, said.epoch)
-if record[2] == 2 then return finish({}) end
-
-local names, seen = names_of(entity), {}
+local entity, owner = meet(said.owner, said.epoch)
+if not owner then return finish({'', {}}) end
+local names, seen, is_first = names_of(entity, said.after, said.count), {}, said.after == ''
+local next_name = #names == said.count and names[#names] or ''
 for _, name in ipairs(names) do seen[name] = true end
-for _, list in ipairs({said.used, said.holds}) do
-  for _, use in ipairs(list) do
-    if not seen[use[2]] then names[#names + 1], seen[use[2]] = use[2], true end
+if is_first then
+  for _, list in ipairs({said.used, said.holds}) do
+    for _, told in ipairs(list) do
+      if not seen[told[2]] then names[#names + 1], seen[told[2]] = told[2], true end
+    end
   end
 end
 load_buckets(names)
 load_outs(entity, names)
-if record[2] == 1 then revive(entity, names) end
 
-local posted, charges = {}, {}
-local function book(account, name, sum)
-  local amount
-  if bucket(name) then
-    amount = book_used(entity, account, name, sum)
-  elseif string.match(name, '|[^|]+$') then
-    -- A bucket of money that no terms are known of (the store was rebuilt): it will be made with this spent.
-    amount = max(0, sum - used_of(entity, account, name))
-    redis.call('HINCRBY', POSTED, account, text(amount))
-    if account == name then
-      local o = out_of(entity, name)
-      o[O_USED], o.dirty = o[O_USED] + amount, true
-    else
-      redis.call('HSET', PART, entity .. '\n' .. account, text(sum))
-    end
-  else
-    amount = 0
+local posted, charges, holds = {}, {}, {}
+local kind = owner[STATE] == ALIVE and 'crash' or 'correction'
+if not is_first then kind = said.kind end
+if is_first then
+  for _, told in ipairs(said.used) do
+    local more = book_used(entity, told[1], told[2], told[3])
+    if more > 0 then posted[told[1]] = more end
   end
-  if amount > 0 then posted[account] = (posted[account] or 0) + amount end
 end
-for _, use in ipairs(said.used) do book(use[1], use[2], use[3]) end
-for _, hold in ipairs(said.holds) do book(hold[1], hold[2], used_of(entity, hold[1], hold[2]) + hold[3]) end
-add_rows(said.rows, charges)
-for account, amount in pairs(posted) do
-  if string.match(account, '|[^|]+$') then charges[account] = (charges[account] or 0) - amount end
+for _, hold in ipairs(said.holds) do
+  local account, name, amount = hold[1], hold[2], hold[3]
+  local b = seen[name] and buckets[name]
+  if b and b[KIND] ~= SLOTS and amount > 0 then
+    holds[name] = holds[name] or {}
+    local part = b[KIND] == ROLLING and part_of(account) or '0'
+    holds[name][part] = (holds[name][part] or 0) + amount
+    if is_first and owner[STATE] ~= DEAD then posted[account] = (posted[account] or 0) + amount end
+  end
 end
-for account, amount in pairs(charges) do enter(account, 'crash', -amount, entity, 'what its rows do not explain') end
-
 for _, name in ipairs(names) do
-  local b, o = bucket(name), out_of(entity, name)
-  if b then
-    if b[ASKED][entity] then b[ASKED][entity], b.dirty = nil, true end
-    set_held(o, 0)
-    set_open(o, 0)
-    if has(o) > 0 then
-      change(b, o, O_RETURNED, o[O_RETURNED] + has(o))
-      b.freer = true
-    end
-  end
+  if buckets[name] then settle(name, buckets[name], entity, out_of(entity, name), holds[name] or {}) end
 end
+if is_first and owner[STATE] ~= DEAD then
+  local known = redis.call('HGET', REPLY, entity .. '\nrows')
+  local there = {}
+  for _, id in ipairs(known and unpack_of(known) or {}) do there[id] = true end
+  charges = add_rows(said.rows, there)
+  owner[STATE], owner[SINCE] = DEAD, now
+end
+-- What rows charge is posted whether or not it was moved here: the rest is an entry, below nothing if need be.
+book_moves(kind, entity, charges)
 save()
-forget_replies(entity)
+keep(entity, owner)
 redis.call('ZREM', LEASE, entity)
-redis.call('HDEL', OWNER, entity .. '\ntell')
-redis.call('ZADD', ENDED, text(now + 7 * 86400000), entity)
-record[2] = 2
-keep(entity, record)
+redis.call('ZREM', ASKING, entity)
+redis.call('HDEL', OWNER, entity .. '\ntell', entity .. '\nsettled')
+redis.call('ZADD', ENDED, text(owner[SINCE] + DEAD_MS), entity)
 local result = {}
 for account, amount in pairs(posted) do result[#result + 1] = {account, amount} end
-return finish(result, true)
+return finish({next_name, result, kind}, true)

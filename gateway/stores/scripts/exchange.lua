@@ -1,242 +1,14 @@
--- said: owner, epoch, seq, final (false, or the id of this decision), names (all buckets named below),
--- terms [[name, kind, limit, burst, window, shadow, stamp]], used [[account, name, sum]],
--- returned [[name, sum]], held [[name, amount]], rows, wants [[id, who, [[name, need]], {name: deposit}]],
--- wishes [[name, amount]], acks [name], dry_ms (how long a refusal of money may be remembered).
+-- said: owner, epoch, seq, final (true: parked wants are decided for the last time), names (all buckets named
+-- below), terms [[name, kind, limit, burst, window, shadow, stamp]], used [[account, name, sum]],
+-- returned [[name, sum]], held [[name, amount]], rows, wants [[id, who, [[name, need]], [[name, deposit]]]],
+-- wishes [[name, amount]], acks [name], dry_ms (how long a refusal of money or slots may be remembered).
 
--- Tickets of a bucket: {tail, {at, need, who, at, need, who, …}, {who: barred until}}, in order of their times.
-local T_TAIL, T_QUEUE, T_LAPSED = 1, 2, 3
-local tickets = {}
-
-local function tickets_of(name, b, make)
-  local t = tickets[name]
-  if t == nil then
-    local packed = b[TICKETED] == 1 and not b.edited and redis.call('HGET', TICKET, name)
-    t = packed and unpack_of(packed) or false
-    if t then
-      local queue, gone = t[T_QUEUE], 0
-      while queue[gone + 1] and queue[gone + 1] + KEPT_MS < now do
-        t[T_LAPSED][queue[gone + 3]] = now + HORIZON_MS
-        gone = gone + 3
-      end
-      if gone > 0 then
-        local left = {}
-        for i = gone + 1, #queue do left[i - gone] = queue[i] end
-        t[T_QUEUE], t.dirty = left, true
-      end
-      for who, till in pairs(t[T_LAPSED]) do
-        if till <= now then t[T_LAPSED][who], t.dirty = nil, true end
-      end
-    end
-    tickets[name] = t
-  end
-  if not t and make then
-    t = {0, {}, {}, dirty = true}
-    tickets[name] = t
-  end
-  return t
-end
-
-local function save_tickets()
-  for name, t in pairs(tickets) do
-    local b = buckets[name]
-    if t and t.dirty then
-      if #t[T_QUEUE] == 0 and next(t[T_LAPSED]) == nil and t[T_TAIL] <= now then
-        redis.call('HDEL', TICKET, name)
-        b[TICKETED], b.dirty = 0, true
-      else
-        redis.call('HSET', TICKET, name, pack({t[T_TAIL], t[T_QUEUE], t[T_LAPSED]}))
-      end
-    end
-  end
-end
-
--- How much of what is free now must be left for others, so that every ticket can be honoured.
-local function kept(name, b, who)
-  local t = b[KIND] == RATE and tickets_of(name, b)
-  if not t then return 0 end
-  local queue, most, promised = t[T_QUEUE], 0, 0
-  for i = 1, #queue, 3 do
-    if queue[i + 2] ~= who then
-      promised = promised + queue[i + 1]
-      local refilled = floor(max(0, queue[i] - now) * b[LIMIT] / b[WINDOW])
-      most = max(most, promised - refilled)
-      if queue[i] > now + KEPT_MS and promised < refilled then break end
-    end
-  end
-  return most
-end
-
-local function claim(name, b, who)
-  local t = b[KIND] == RATE and tickets_of(name, b)
-  if not t then return end
-  local queue = t[T_QUEUE]
-  for i = 1, #queue, 3 do
-    if queue[i] > now then return end
-    if queue[i + 2] == who then
-      for _ = 1, 3 do table.remove(queue, i) end
-      t.dirty = true
-      return
-    end
-  end
-end
-
--- Milliseconds until a ticket is due, at least 1; nil: too far off, or its caller let one lapse.
-local function issue(name, b, who, need)
-  local t = tickets_of(name, b, true)
-  if t[T_LAPSED][who] or #t[T_QUEUE] >= 3 * MOST_TICKETS or b[LIMIT] <= 0 then return nil end
-  local per_unit = b[WINDOW] / b[LIMIT]
-  local at = max(t[T_TAIL], now + (need - (b[TOTAL] - b[GIVEN_OUT])) * per_unit)
-  if at - now > HORIZON_MS then return nil end
-  t[T_TAIL], t.dirty = at + need * per_unit, true
-  b[TICKETED], b.dirty, b.edited = 1, true, nil -- What there was before the edit is written over.
-  local due, queue = max(now + 1, ceil(at)), t[T_QUEUE]
-  queue[#queue + 1], queue[#queue + 2], queue[#queue + 3] = due, need, who
-  return due - now
-end
-
-local entity, record, is_current, told = meet(said.owner, said.epoch)
-
-local function ask(b)
-  b[ASKED][entity], b.dirty = now, true
-end
-
-local function askers(b)
-  local count = 0
-  for other, at in pairs(b[ASKED]) do
-    if now - at > RECENT_MS then b[ASKED][other] = nil else count = count + 1 end
-  end
-  return max(1, count)
-end
-
--- Other owners that could give something back.
-local function holders_of_idle(name)
-  local entities, fields, found = redis.call('ZRANGEBYSCORE', LEASE, text(now), '+inf'), {}, {}
-  for i, other in ipairs(entities) do fields[i] = out_key(other, name) end
-  local packed = many(OUT, fields)
-  for i, other in ipairs(entities) do
-    if other ~= entity and packed[i] then
-      local o = outs[fields[i]] or unpack_of(packed[i])
-      if o[O_OPEN] == 1 and has(o) - o[O_HELD] > 0 then
-        outs[fields[i]] = o
-        found[#found + 1] = other
-      end
-    end
-  end
-  return found
-end
-
+local HOLDS_TO_OPEN, SHARE, FAR_DRY_MS, HELD_MS, DECIDED = 4, 2, 250, 2000, 256
+local NEVER = 1e18
+local entity, owner
 local reply = {
   granted = {}, refused = {}, parked = {}, recalls = {}, back = {}, slices = {}, shut = {}, over = {}, edited = {},
 }
-
--- Calls back what is idle of a bucket. An owner that does not hear of it is told by its next reply.
-local function recall(name, holders)
-  if #holders == 0 then return end
-  local fields, owners = {}, reply.recalls[name] or {}
-  for i, holder in ipairs(holders) do fields[i] = holder .. '\ntell' end
-  local untold = redis.call('HMGET', OWNER, unpack(fields))
-  for i, holder in ipairs(holders) do
-    set_open(outs[out_key(holder, name)], 0)
-    redis.call('HSET', OWNER, fields[i], untold[i] and untold[i] .. '\n' .. name or name)
-    owners[#owners + 1] = owner_of(holder)
-  end
-  reply.recalls[name] = owners
-  redis.call('PUBLISH', RECALLED, name .. '\n' .. table.concat(owners, '\n'))
-end
-
-local function park(want, short)
-  local holders, any = {}, false
-  for _, s in ipairs(short) do
-    holders[s.name] = holders_of_idle(s.name)
-    any = any or #holders[s.name] > 0
-  end
-  if not any then return false end
-  local names = {}
-  for i, s in ipairs(short) do
-    names[i] = s.name
-    s.b[WAITED], s.b.dirty = now + WAITED_MS, true
-    recall(s.name, holders[s.name])
-  end
-  reply.parked[#reply.parked + 1] = {want[1], names}
-  return true
-end
-
--- Blamed is the bucket with the longest wait; one of which nobody can say when (-1) waits the longest.
-local function refuse(want, short)
-  local is_short, blamed = {}, nil
-  for _, s in ipairs(short) do
-    local b, wait, dry = s.b, -1, 2
-    is_short[s.name] = true
-    if b[KIND] == RATE and s.need <= b[BURST] then
-      wait, dry = issue(s.name, b, want[2], s.need), 0
-      if not wait then wait, dry = HORIZON_MS, 250 end
-    elseif is_money(b) then
-      dry = said.dry_ms
-    end
-    local held = is_money(b) and b[TOTAL] >= s.need
-    local this = {want[1], s.name, wait, dry, held and 1 or 0, max(0, s.free)}
-    if not blamed or (blamed[3] >= 0 and (wait < 0 or wait > blamed[3])) then blamed = this end
-    if dry >= 50 then b[DRY], b.dirty = now + dry, true end
-  end
-  reply.refused[#reply.refused + 1] = blamed
-  for name, deposit in pairs(want[4]) do
-    local b = bucket(name)
-    local o = b and out_of(entity, name)
-    if o and not is_short[name] and o[O_OPEN] == 1 and deposit <= b[TOTAL] - b[GIVEN_OUT] then
-      change(b, o, O_GIVEN, o[O_GIVEN] + deposit)
-      reply.back[name] = (reply.back[name] or 0) + deposit
-    end
-  end
-end
-
-local function grant(want)
-  for _, need in ipairs(want[3]) do
-    local name, b = need[1], bucket(need[1])
-    local o = out_of(entity, name)
-    change(b, o, O_GIVEN, o[O_GIVEN] + need[2])
-    claim(name, b, want[2])
-    if b[SHADOW] == 1 and b[TOTAL] < b[GIVEN_OUT] then reply.over[#reply.over + 1] = name end
-  end
-  reply.granted[#reply.granted + 1] = want[1]
-end
-
-local function decide(want)
-  local short = {}
-  for _, need in ipairs(want[3]) do
-    local name, amount = need[1], need[2]
-    local b = bucket(name)
-    ask(b)
-    b[TYPICAL] = b[TYPICAL] == 0 and amount or b[TYPICAL] + 0.1 * (amount - b[TYPICAL])
-    local free = b[TOTAL] - b[GIVEN_OUT] - kept(name, b, want[2])
-    if b[SHADOW] == 0 and free < amount then
-      short[#short + 1] = {name = name, b = b, need = amount, free = free}
-    end
-  end
-  if #short == 0 then
-    grant(want)
-  elseif said.final or not park(want, short) then
-    refuse(want, short)
-  end
-end
-
--- A purse is shut while somebody waits for the bucket or was promised something of it, and until its share is
--- at least four typical needs.
-local function slice(name, wish)
-  local b = bucket(name)
-  local o, t = out_of(entity, name), b[KIND] == RATE and tickets_of(name, b)
-  ask(b)
-  local share = floor(max(0, b[TOTAL] - b[GIVEN_OUT]) / (2 * askers(b)))
-  if (t and #t[T_QUEUE] > 0) or now < b[WAITED] or (o[O_OPEN] == 0 and share < 4 * b[TYPICAL]) then
-    set_open(o, 0)
-    reply.shut[#reply.shut + 1] = name
-    return
-  end
-  set_open(o, 1)
-  local given = min(wish, share)
-  if given < b[TYPICAL] then given = 0 end
-  if given > 0 then change(b, o, O_GIVEN, o[O_GIVEN] + given) end
-  reply.slices[name] = given
-end
 
 local function flat(map)
   local list = {}
@@ -244,103 +16,308 @@ local function flat(map)
   return list
 end
 
-local lost = guard()
-if lost then return lost end
-
-local answered = entity
-if said.final then
-  answered = entity .. '\n' .. said.final
-  local stored = redis.call('HGET', REPLY, answered)
-  if stored then return finish(unpack_of(stored)) end
-elseif said.seq <= record[1] then
-  local stored = said.seq == record[1] and redis.call('HGET', REPLY, answered)
-  if stored then return finish(unpack_of(stored)) end
-  return finish({said.seq, {}, {}, {}, {}, {}, {}, {}, {}, {}, 1})
+local function answer()
+  local owners = redis.call('ZCOUNT', ASKING, text(now - ASKED_MS), '+inf')
+  return {said.seq, reply.granted, reply.refused, reply.parked, flat(reply.recalls), flat(reply.back),
+    flat(reply.slices), reply.shut, reply.over, reply.edited, owners}
 end
 
-load_buckets(said.names)
+local function asked(b)
+  b[ASKED][entity], b[TOUCHED], b.dirty = now, now, true
+end
+
+local function askers(b)
+  local count = 0
+  for other, at in pairs(b[ASKED]) do
+    if now - at > ASKED_MS then b[ASKED][other] = nil else count = count + 1 end
+  end
+  return max(1, count)
+end
+
+-- Whether a want of any owner but one waits for a recall of this bucket.
+local function is_waited_for(b, but)
+  local found = false
+  for other, till in pairs(b[WAITS]) do
+    if till <= now then b[WAITS][other] = nil elseif other ~= but then found = true end
+  end
+  return found
+end
+
+-- Parking.
+
+-- Owners that hold something idle in open purses; the bucket is waited for. nil: there is nothing to wait for.
+local function recall(name, b)
+  local holders, others = {}, {}
+  for other in pairs(b[OPEN]) do others[#others + 1] = other end
+  for _, other in ipairs(others) do
+    local o = other ~= entity and out_of(other, name)
+    if o and o[O_OUT] > o[O_HELD] then holders[#holders + 1] = other end
+  end
+  if #holders == 0 and not is_waited_for(b, '') then return nil end
+  b[WAITS][entity], b.dirty = now + WAIT_MS, true
+  return holders
+end
+
+-- Who does not hear of a recall is told by its next reply.
+local function park(want, short)
+  local found, any = {}, false
+  for i, name in ipairs(short) do
+    found[i] = recall(name, buckets[name]) or false
+    any = any or found[i]
+  end
+  if not any then return false end
+  for i, name in ipairs(short) do
+    if found[i] and #found[i] > 0 then
+      local owners = {}
+      for place, holder in ipairs(found[i]) do owners[place] = owner_of(holder) end
+      table.sort(owners)
+      reply.recalls[name] = reply.recalls[name] or {}
+      for _, each in ipairs(owners) do table.insert(reply.recalls[name], each) end
+      shut(name, buckets[name], found[i])
+      redis.call('PUBLISH', RECALLED, name .. '\n' .. table.concat(owners, '\n'))
+    end
+  end
+  reply.parked[#reply.parked + 1] = {want[1], short}
+  return true
+end
+
+-- Refusing (`quota.decision`).
+
+local function is_held(b, need) return b[TOTAL] >= need and b[HELD] > 0 end
+
+local function wait_of(name, b, need)
+  if b[KIND] == SLOTS then return 0.5 end -- A call may end at any moment.
+  if b[KIND] ~= RATE then return is_held(b, need) and HELD_MS or NEVER end
+  if need > b[BURST] or b[LIMIT] <= 0 then return NEVER end
+  local units = need + owed_of(name, b) - (b[TOTAL] - b[IS_OUT])
+  return max(1, ceil((units * b[WINDOW] - b[REST]) / b[LIMIT]))
+end
+
+-- Blamed is the bucket with the longest wait. Rates give a ticket if that is one of them, all from the same moment.
+local function refuse(want, short, needs, dry_ms)
+  local is_short, rates, blamed, longest, is_barred = {}, {}, nil, 0, false
+  for _, name in ipairs(short) do
+    local b = buckets[name]
+    local wait = wait_of(name, b, needs[name])
+    is_short[name] = true
+    if not blamed or wait > longest then blamed, longest = name, wait end
+    if b[KIND] == RATE then
+      rates[#rates + 1] = name
+      is_barred = gets_none(name, b, want[2]) or is_barred
+    end
+  end
+  local b = buckets[blamed]
+  local free, wait, dry = max(0, available(blamed, b, want[2])), -1, dry_ms
+  if b[KIND] == RATE then
+    wait, dry = min(HORIZON_MS, longest), 0
+    if longest > HORIZON_MS or is_barred then
+      local t = tickets_of(blamed, b)
+      local next_ms = t and t[T_QUEUE][1]
+      dry = min(FAR_DRY_MS, wait, next_ms and max(0, next_ms - now) or FAR_DRY_MS)
+      if dry >= WAIT_MS then b[DRY], b.dirty = now + dry, true end
+    else
+      for _, name in ipairs(rates) do give(name, buckets[name], want[2], needs[name], now + wait) end
+    end
+  end
+  local held = b[KIND] ~= RATE and is_money(b) and is_held(b, needs[blamed])
+  local back = {}
+  for _, deposit in ipairs(want[4]) do
+    local name, amount = deposit[1], deposit[2]
+    local had = buckets[name]
+    if had and not is_short[name] and not is_waited_for(had, entity) and amount > 0
+      and amount <= had[TOTAL] - had[IS_OUT] - owed_of(name, had) and out_of(entity, name)[O_OPEN] == 1 then
+      back[#back + 1] = {name, amount}
+    end
+  end
+  return {want[1], blamed, wait, dry, held and 1 or 0, free}, back
+end
+
+local function grant(want)
+  for _, need in ipairs(want[3]) do
+    local name, amount, b = need[1], need[2], buckets[need[1]]
+    local o = out_of(entity, name)
+    local is_over = b[SHADOW] == 1 and b[TOTAL] - b[IS_OUT] < amount
+    if is_over then reply.over[#reply.over + 1] = name end
+    if is_over and not is_money(b) then
+      -- As if it were used and forgotten, so that the bucket goes on as one that had refused.
+      o[O_GIVEN], o[O_WRITTEN]['0'], o.dirty = o[O_GIVEN] + amount, (o[O_WRITTEN]['0'] or 0) + amount, true
+    else
+      take(b, o, amount)
+      set_held(b, o, o[O_HELD] + amount)
+      claim(name, b, want[2], amount)
+    end
+  end
+end
+
+local function shortage(want)
+  local short = {}
+  for _, need in ipairs(want[3]) do
+    local name, amount, b = need[1], need[2], buckets[need[1]]
+    b[WAITS][entity] = nil
+    asked(b)
+    out_of(entity, name)
+    if not said.final then b[HOLD] = b[HOLD] == 0 and amount or b[HOLD] + (amount - b[HOLD]) / 8 end
+    if amount > 0 and b[SHADOW] == 0 and available(name, b, want[2]) < amount then short[#short + 1] = name end
+  end
+  return short
+end
+
+local decided = false
+local function remember(want, refusal, back)
+  decided = decided or unpack_of(redis.call('HGET', REPLY, entity .. '\nfinal') or pack({}))
+  decided[#decided + 1] = want
+  redis.call('HSET', REPLY, entity .. '\n' .. text(want), pack({refusal or false, back}))
+  if #decided > DECIDED then redis.call('HDEL', REPLY, entity .. '\n' .. text(table.remove(decided, 1))) end
+end
+
+-- Decides a want, once: who asks finally again is told the same.
+local function decide(want)
+  local stored = said.final and redis.call('HGET', REPLY, entity .. '\n' .. text(want[1]))
+  local refusal, back = false, {}
+  if stored then
+    refusal, back = unpack(unpack_of(stored))
+  else
+    local needs, all = {}, {}
+    for i, need in ipairs(want[3]) do needs[need[1]], all[i] = need[2], need[1] end
+    if owner[STATE] ~= ALIVE then
+      refusal, back = refuse(want, all, needs, 0)
+    else
+      local short = shortage(want)
+      if #short == 0 then
+        grant(want)
+      elseif not said.final and park(want, short) then
+        return
+      else
+        refusal, back = refuse(want, short, needs, said.dry_ms)
+        for _, each in ipairs(back) do take(buckets[each[1]], out_of(entity, each[1]), each[2]) end
+      end
+    end
+    if said.final then remember(want[1], refusal, back) end
+  end
+  if refusal then reply.refused[#reply.refused + 1] = refusal else reply.granted[#reply.granted + 1] = want[1] end
+  for _, each in ipairs(back) do reply.back[each[1]] = (reply.back[each[1]] or 0) + each[2] end
+end
+
+-- A purse is shut until its share is four typical needs; never anything while somebody waits, or of what tickets
+-- promise.
+local untold = {}
+local function slice(name, wish)
+  local b = bucket(name)
+  local o, given = out_of(entity, name), nil
+  asked(b)
+  if is_waited_for(b, '') then
+    given = o[O_OPEN] == 1 and 0 or nil
+  else
+    local most = floor(max(0, b[TOTAL] - b[IS_OUT] - owed_of(name, b)) / (SHARE * askers(b)))
+    local hold = max(1, b[HOLD])
+    if o[O_OPEN] == 1 or most >= HOLDS_TO_OPEN * hold then
+      given = min(wish, most)
+      if given < hold then given = 0 end
+    end
+  end
+  if given then
+    reply.slices[name] = given
+    take(b, o, given)
+  else
+    reply.shut[#reply.shut + 1] = name
+  end
+  set_open(name, b, entity, o, given ~= nil)
+  untold[name] = nil
+end
+
+local function all_needs()
+  local lists = {}
+  for i, want in ipairs(said.wants) do lists[i] = want[3] end
+  return lists
+end
+
+local lost = guard()
+if lost then return lost end
+do
+  local told = {}
+  for _, t in ipairs(said.terms) do told[t[1]] = true end
+  for _, list in ipairs({said.wishes, unpack(all_needs())}) do
+    for _, named in ipairs(list) do
+      if not told[named[1]] and not terms_of(rule_of(named[1])) then return {'KEY', named[1]} end
+    end
+  end
+end
+
+entity, owner = hear(said.owner, said.epoch)
+if not owner then return finish(answer()) end
+local is_new = said.final or said.seq > owner[SEQ]
+if not is_new and not (owner[IS_BACK] == 1 and said.seq == owner[SEQ]) then
+  local stored = said.seq == owner[SEQ] and redis.call('HGET', REPLY, entity)
+  return finish(stored and unpack_of(stored) or answer())
+end
+
 for _, t in ipairs(said.terms) do
-  local rule, told = rule_of(t[1]), {t[2], t[3], t[4], t[5], t[6], t[7]}
-  if not terms_of(rule) then set_rule(rule, told) end
-  local known = terms_of(rule)
-  if known[6] > t[7] and not (same_terms(known, told) and known[6] == t[7]) then
+  local told = {t[2], t[3], t[4], t[5], t[6], t[7]}
+  set_rule(rule_of(t[1]), told)
+  local known = terms_of(rule_of(t[1]))
+  if known[6] > t[7] and not same_terms(known, told) then
     reply.edited[#reply.edited + 1] = {t[1], known[1], known[2], known[3], known[4], known[5], known[6]}
   end
 end
+load_buckets(said.names)
 load_outs(entity, said.names)
-for _, list in ipairs({said.wishes, said.terms}) do
-  for _, named in ipairs(list) do
-    if not bucket(named[1]) then return {'TERMS', named[1]} end
+for _, t in ipairs(said.terms) do
+  if not buckets[t[1]] then
+    local known = terms_of(rule_of(t[1]))
+    create(t[1], known[1] == t[2] and known or {t[2], t[3], t[4], t[5], t[6], t[7]})
   end
 end
 for _, want in ipairs(said.wants) do
-  for _, need in ipairs(want[3]) do
-    if not bucket(need[1]) then return {'TERMS', need[1]} end
-  end
+  for _, need in ipairs(want[3]) do bucket(need[1]) end
 end
 
-local is_buried, posted, charges = record[2] == 2, {}, {}
-if record[2] == 1 then
-  local names = names_of(entity)
-  load_buckets(names)
-  load_outs(entity, names)
-  revive(entity, names)
-  record[2] = 0
+local fresh = {}
+for _, told in ipairs(said.used) do
+  local more = book_used(entity, told[1], told[2], told[3])
+  if more > 0 and is_money(buckets[told[2]]) then fresh[told[1]] = more end
 end
-for _, use in ipairs(said.used) do
-  local more = book_used(entity, use[1], use[2], use[3])
-  if more > 0 and is_money(buckets[use[2]]) then posted[use[1]] = more end
+for _, back in ipairs(said.returned) do
+  local name, b = back[1], buckets[back[1]]
+  local more = b and back[2] - out_of(entity, name)[O_RETURNED] or 0
+  if more > 0 then give_back(name, b, out_of(entity, name), more) end
 end
-for _, back in ipairs(said.returned) do book_returned(entity, back[1], back[2]) end
-if said.seq > record[3] then
-  add_rows(said.rows, charges)
-  record[3] = said.seq
+for _, held in ipairs(said.held) do
+  local b = buckets[held[1]]
+  if b then
+    local o = out_of(entity, held[1])
+    set_held(b, o, min(held[2], o[O_OUT]))
+  end
 end
-if is_buried then
-  -- Its holds were posted in full: what it tells now is what was more than that. Rows cannot be matched.
-  for account, amount in pairs(posted) do charges[account] = (charges[account] or 0) - amount end
-  for account, amount in pairs(charges) do enter(account, 'correction', -amount, entity, 'told after its end') end
-  for _, want in ipairs(said.wants) do
-    reply.refused[#reply.refused + 1] = {want[1], want[3][1] and want[3][1][1] or '', -1, 0, 0, 0}
-  end
-else
-  for _, held in ipairs(said.held) do
-    if bucket(held[1]) then set_held(out_of(entity, held[1]), held[2]) end
-  end
-  if is_current then
-    for _, want in ipairs(said.wants) do decide(want) end
-    for _, wish in ipairs(said.wishes) do slice(wish[1], wish[2]) end
-  end
-  renew_lease(entity)
+-- The rows of a dead owner came with its journal; of a living one they are what explains its use.
+book_moves('correction', entity, owner[STATE] == ALIVE and fresh or {})
+if is_new and owner[STATE] == ALIVE and #said.rows > 0 then
+  add_rows(said.rows, {})
+  -- Of its last exchange, which may be in its journal as well, not answered.
+  local ids = {}
+  for i, row in ipairs(said.rows) do ids[i] = row[7] end
+  redis.call('HSET', REPLY, entity .. '\nrows', pack(ids))
 end
 
-if told then -- It was recalled meanwhile.
+for _, want in ipairs(said.wants) do decide(want) end
+local told = redis.call('HGET', OWNER, entity .. '\ntell')
+if told then
+  for name in string.gmatch(told, '[^\n]+') do untold[name] = true end
   redis.call('HDEL', OWNER, entity .. '\ntell')
-  local names = {}
-  for name in string.gmatch(told, '[^\n]+') do names[#names + 1] = name end
-  load_outs(entity, names)
-  for _, name in ipairs(names) do
-    if out_of(entity, name)[O_OPEN] == 0 then reply.shut[#reply.shut + 1] = name end
-  end
 end
-local result = {
-  said.seq, reply.granted, reply.refused, reply.parked, flat(reply.recalls), flat(reply.back), flat(reply.slices),
-  reply.shut, reply.over, reply.edited,
-  max(1, redis.call('ZCOUNT', LEASE, text(now + LEASE_MS - RECENT_MS), '+inf')),
-}
+if owner[STATE] == ALIVE then
+  redis.call('ZADD', ASKING, text(now), entity)
+  for _, wish in ipairs(said.wishes) do slice(wish[1], wish[2]) end
+end
+for _, name in ipairs(keys_of(untold)) do reply.shut[#reply.shut + 1] = name end
+
+local result = answer()
 save_tickets()
 save()
 if #said.acks > 0 then redis.call('PUBLISH', ACKED, said.owner .. '\n' .. table.concat(said.acks, '\n')) end
-if said.final then
-  -- The newest 32 decisions are kept: a client asks again at once or not at all.
-  local list = redis.call('HGET', REPLY, entity .. '\nfinal')
-  list = list and unpack_of(list) or {}
-  list[#list + 1] = answered
-  if #list > 32 then redis.call('HDEL', REPLY, table.remove(list, 1)) end
-  redis.call('HSET', REPLY, entity .. '\nfinal', pack(list))
-else
-  record[1] = said.seq
+if decided then redis.call('HSET', REPLY, entity .. '\nfinal', pack(decided)) end
+if not said.final then
+  owner[SEQ], owner[IS_BACK] = said.seq, 0
+  redis.call('HSET', REPLY, entity, pack(result))
 end
-keep(entity, record)
-redis.call('HSET', REPLY, answered, pack(result))
+keep(entity, owner)
 return finish(result, true)

@@ -1,69 +1,121 @@
--- said: {}. At most 2 owners, 5 forgotten owners and 50 looked-at buckets a call.
+-- said: count. Settles at most `count` buckets of one owner whose lease ran out, forgets as many of one that is
+-- over, and looks at some buckets and accounts. Answers with the owner that is settled, '' if there is more to do
+-- at once, nothing at the end.
+local LOST_MS, DAY_MS = 30 * 86400000, 86400000
 local lost = guard()
 if lost then return lost end
 
-local function settle(entity)
-  local names = names_of(entity)
+local more, wrote, settled = false, false, nil
+local entity = redis.call('ZRANGEBYSCORE', LEASE, '-inf', '(' .. text(now), 'LIMIT', 0, 1)[1]
+if entity then
+  local _, owner = meet(owner_of(entity), tonumber(string.match(entity, '@(%d+)$')))
+  local names = names_of(entity, redis.call('HGET', OWNER, entity .. '\nsettled') or '', said.count)
   load_buckets(names)
   load_outs(entity, names)
   for _, name in ipairs(names) do
-    local b, o = bucket(name), out_of(entity, name)
-    local amount = b and has(o) or 0
-    if amount > 0 then
-      write_off(b, o, amount)
-      b.freer = true
+    local b = buckets[name]
+    if b then
+      write_off(name, b, out_of(entity, name))
+      shut(name, b, {entity})
     end
-    set_open(o, 0)
   end
-  return #names > 0
+  book_moves('lost', entity, {})
+  save()
+  if owner[STATE] == ALIVE then owner[STATE], owner[SINCE] = LOST, now end
+  keep(entity, owner)
+  if #names == said.count then
+    redis.call('HSET', OWNER, entity .. '\nsettled', names[#names])
+  else
+    settled = owner_of(entity)
+    redis.call('ZREM', LEASE, entity)
+    redis.call('HDEL', OWNER, entity .. '\nsettled')
+    redis.call('ZADD', ENDED, text(owner[SINCE] + LOST_MS), entity)
+  end
+  more, wrote = true, true
 end
 
-local names, settled = {}, false
-for _, entity in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', '(' .. text(now), 'LIMIT', 0, 2)) do
-  settled = true
-  local had = settle(entity)
-  local _, record = meet(owner_of(entity), tonumber(string.match(entity, '@(%d+)$')))
-  record[2] = 1
-  keep(entity, record)
-  redis.call('ZREM', LEASE, entity)
-  redis.call('HDEL', OWNER, entity .. '\ntell')
-  redis.call('ZADD', ENDED, text(now + 100 * 86400000), entity)
-  if had then names[#names + 1] = owner_of(entity) end
+-- Owners that ended long ago.
+local function forget(key, other)
+  local fields = redis.call('ZRANGEBYLEX', key, '[' .. entity .. '\n', '[' .. entity .. '\n\255', 'LIMIT', 0, said.count)
+  if #fields > 0 then
+    redis.call('HDEL', other, unpack(fields))
+    redis.call('ZREM', key, unpack(fields))
+  end
+  return #fields == said.count
 end
-save()
 
--- Owners that ended long ago, and buckets that say no more than a new one would.
-local forgot = false
-for _, entity in ipairs(redis.call('ZRANGEBYSCORE', ENDED, '-inf', text(now), 'LIMIT', 0, 5)) do
-  if not redis.call('ZSCORE', LEASE, entity) then
-    for _, name in ipairs(names_of(entity)) do
-      redis.call('HDEL', OUT, out_key(entity, name))
-      redis.call('ZREM', HAS, out_key(entity, name))
-    end
-    forget_replies(entity)
+entity = not more and redis.call('ZRANGEBYSCORE', ENDED, '-inf', '(' .. text(now), 'LIMIT', 0, 1)[1]
+if entity then
+  local name = owner_of(entity)
+  if not name then
+    -- How far a name was forgotten: nothing of that age comes any more.
     redis.call('HDEL', OWNER, entity)
+    redis.call('ZREM', ENDED, entity)
+  else
+    local names = names_of(entity, '', said.count)
+    load_buckets(names)
+    load_outs(entity, names)
+    for _, each in ipairs(names) do
+      local b = buckets[each]
+      if b then
+        local o = out_of(entity, each)
+        let_go(b, o, o[O_OUT])
+        b[OPEN][entity], b[WAITS][entity] = nil, nil
+      end
+    end
+    save()
+    local has_more = forget(HAS, OUT)
+    if not forget(HAS_PART, PART) and not has_more then
+      local epoch_of, last = string.match(entity, '@(%d+)$'), redis.call('HGET', OWNER, name)
+      forget_decisions(entity)
+      redis.call('HDEL', REPLY, entity, entity .. '\nrows')
+      redis.call('HDEL', OWNER, entity, entity .. '\ntell')
+      redis.call('ZREM', ENDED, entity)
+      if not last or tonumber(last) < tonumber(epoch_of) then redis.call('HSET', OWNER, name, epoch_of) end
+      redis.call('ZADD', ENDED, text(now + 100 * DAY_MS), name)
+    end
   end
-  redis.call('ZREM', ENDED, entity)
-  forgot = true
+  more, wrote = true, true
 end
 
-local from = redis.call('HGET', META, 'looked_at') or ''
-local looked = redis.call('ZRANGEBYLEX', NAMES, from == '' and '-' or '(' .. from, '+', 'LIMIT', 0, 50)
-local KEPT = {[MONEY] = 100 * 86400000, [RATE] = 3600000, [SLOTS] = 3600000}
-for i, packed in ipairs(many(BUCKET, looked)) do
-  local b, name = packed and unpack_of(packed), looked[i]
-  if b and b[GIVEN_OUT] == 0 and (b[TOUCHED] or 0) < now - (KEPT[b[KIND]] or b[WINDOW] * 2) then
-    renew(name, b)
-    if is_money(b) or b[TOTAL] == most_of(b[KIND], b[LIMIT], b[BURST]) then
+-- Buckets that say no more than a new one would, and accounts of slices that left their window long ago.
+if not more then
+  redis.call('ZREMRANGEBYSCORE', ASKING, '-inf', text(now - LEASE_MS))
+  local at = redis.call('HMGET', META, 'looked_at', 'account_at')
+  local from = at[1] or ''
+  local looked = redis.call('ZRANGEBYLEX', NAMES, from == '' and '-' or '(' .. from, '+', 'LIMIT', 0, 50)
+  local KEPT = {[MONEY] = 100 * DAY_MS, [RATE] = 3600000, [SLOTS] = 3600000}
+  local old = {}
+  for i, packed in ipairs(many(BUCKET, looked)) do
+    local b, name = packed and unpack_of(packed), looked[i]
+    if b and b[IS_OUT] == 0 and b[TOUCHED] < now - (KEPT[b[KIND]] or b[WINDOW] * 2) then old[#old + 1] = name end
+  end
+  load_buckets(old)
+  for _, name in ipairs(old) do
+    local b = buckets[name]
+    if b[KIND] == MONEY or (next(b[PARTS]) == nil and b[TOTAL] == most_of(b[KIND], b[LIMIT], b[BURST])) then
+      buckets[name] = nil
       redis.call('HDEL', BUCKET, name)
       redis.call('HDEL', TICKET, name)
       redis.call('ZREM', NAMES, name)
       if b[KIND] == MONEY then
         for _, key in ipairs({POSTED, CHARGED, ENTERED}) do redis.call('HDEL', key, name) end
       end
-      forgot = true
+      wrote = true
     end
   end
+  save()
+  local scan = redis.call('HSCAN', POSTED, at[2] or '0', 'COUNT', 50)
+  for i = 1, #scan[2], 2 do
+    local account = scan[2][i]
+    local part, terms = string.match(account, '#(%d+)$'), terms_of(rule_of(account))
+    if part and terms and terms[1] == ROLLING and (tonumber(part) / SLICES + 2) * terms[4] < now - 100 * DAY_MS then
+      for _, key in ipairs({POSTED, CHARGED, ENTERED}) do redis.call('HDEL', key, account) end
+      wrote = true
+    end
+  end
+  local days = redis.call('ZRANGEBYSCORE', DAYS, '-inf', text(floor(now / DAY_MS) - 800), 'LIMIT', 0, 50)
+  if #days > 0 then redis.call('ZREM', DAYS, unpack(days)) end
+  redis.call('HSET', META, 'looked_at', #looked == 50 and looked[50] or '', 'account_at', scan[1])
 end
-if from ~= '' or #looked == 50 then redis.call('HSET', META, 'looked_at', #looked == 50 and looked[50] or '') end
-return finish(names, settled or forgot)
+return finish(more and {settled or ''} or {}, wrote)

@@ -1,30 +1,41 @@
--- said: owner, epoch, got [[name, amount]].
+-- said: owner, epoch, got [[name, amount]] (all of it in every call), after (a name, '' first), count. Answers with
+-- where to go on, '' at the end.
 local lost = guard()
 if lost then return lost end
 
-local entity, record = meet(said.owner, said.epoch)
-if record[2] == 2 then return finish(0) end
-local got, names = {}, names_of(entity)
+local entity, owner = hear(said.owner, said.epoch)
+if not owner or owner[STATE] == DEAD then return finish('') end
+local got, names, seen = {}, names_of(entity, said.after, said.count), {}
+local next_name = #names == said.count and names[#names] or ''
 for _, g in ipairs(said.got) do got[g[1]] = g[2] end
-load_buckets(names)
-load_outs(entity, names)
-if record[2] == 1 then
-  revive(entity, names)
-  record[2] = 0
-end
-local took_back = false
-for _, name in ipairs(names) do
-  local b, o = bucket(name), out_of(entity, name)
-  if b and o[O_GIVEN] > (got[name] or 0) then
-    change(b, o, O_GIVEN, got[name] or 0)
-    b.freer, took_back = true, true
+for _, name in ipairs(names) do seen[name] = true end
+if said.after == '' then -- What it knows of and the store does not.
+  for _, g in ipairs(said.got) do
+    if not seen[g[1]] and not redis.call('ZSCORE', HAS, out_key(entity, g[1])) then names[#names + 1] = g[1] end
   end
 end
-if took_back and record[1] > 0 then
-  forget_replies(entity)
-  record[1] = record[1] - 1
+load_buckets(names)
+load_outs(entity, names)
+for _, name in ipairs(names) do
+  local b = buckets[name]
+  if b then
+    local o = out_of(entity, name)
+    local more = (got[name] or 0) - o[O_GIVEN]
+    if more ~= 0 then
+      owner[IS_BACK], o[O_GIVEN], o.dirty = 1, o[O_GIVEN] + more, true
+      if more > 0 then
+        o[O_OUT], b[IS_OUT], b.dirty = o[O_OUT] + more, b[IS_OUT] + more, true
+      else
+        -- What was given and did not arrive was never out.
+        local returned = o[O_RETURNED]
+        give_back(name, b, o, -more)
+        o[O_RETURNED] = returned
+      end
+    end
+  end
 end
+book_moves('correction', entity, {})
+if owner[IS_BACK] == 1 then forget_decisions(entity) end
 save()
-keep(entity, record)
-renew_lease(entity)
-return finish(0, true)
+keep(entity, owner)
+return finish(next_name, true)

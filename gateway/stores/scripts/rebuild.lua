@@ -7,7 +7,7 @@
 -- The first host to notice begins a new epoch, so that all others are told too, and nothing is granted until
 -- they had time to say what they hold. An epoch that a new host began on an emptied store is closed as well.
 if not epoch or (epoch == epoch_seen and is_lost) then
-  epoch = epoch_offered
+  epoch = ARGV[6]
   open_at = now + said.grace_ms
   redis.call('HSET', META, 'rebuilt', epoch)
 elseif epoch ~= epoch_seen and redis.call('HGET', META, 'rebuilt') ~= epoch then
@@ -20,50 +20,49 @@ n, head = max(n, n_seen), max(head, epoch == epoch_seen and head_seen or 0)
 for _, t in ipairs(said.terms) do set_rule(t[1], {t[2], t[3], t[4], t[5], t[6], t[7]}) end
 load_buckets(said.names)
 
+local function is_known(name) return terms_of(rule_of(name)) and bucket(name) end
 for _, p in ipairs(said.posted) do
-  local entity, account, name, sum = p[1], p[2], p[3], p[4]
-  load_outs(entity, {name})
-  if bucket(name) then
-    local amount = book_used(entity, account, name, sum)
-    if is_money(buckets[name]) then enter(account, 'correction', amount, entity, 'rebuilt from its host') end
-  end
-  save()
+  if is_known(p[3]) then book_used(p[1], p[2], p[3], p[4]) end
+  book_moves('correction', p[1], {})
 end
 for _, a in ipairs(said.adjusted) do
-  local b = bucket(a[2])
-  if b and redis.call('HSETNX', REPLY, 'adjust\n' .. a[1], text(a[3])) == 1 then
-    b[TOTAL], b[TOPPED], b.dirty = b[TOTAL] + a[3], b[TOPPED] + a[3], true
-  end
+  local b = is_known(a[2])
+  if b and redis.call('HSETNX', REPLY, 'adjust\n' .. a[1], text(a[3])) == 1 then adjust(a[2], b, a[3]) end
 end
 for _, w in ipairs(said.owners) do
-  local entity, record = meet(w[1], w[2])
-  if record[2] ~= 2 then
-    local names = names_of(entity)
-    load_buckets(names)
-    load_outs(entity, names)
+  local entity, owner = hear(w[1], w[2])
+  if owner and owner[STATE] ~= DEAD then
     load_outs(entity, said.names)
-    if record[2] == 1 then
-      revive(entity, names)
-      record[2] = 0
+    local touched = {}
+    for _, got in ipairs(w[4]) do
+      local b, o = is_known(got[1]), out_of(entity, got[1])
+      o[O_GIVEN], touched[got[1]] = max(o[O_GIVEN], got[2]), b or nil
     end
-    for _, use in ipairs(w[5]) do
-      if bucket(use[2]) then
-        local amount = book_used(entity, use[1], use[2], use[3])
-        if is_money(buckets[use[2]]) then enter(use[1], 'correction', amount, entity, 'rebuilt from its owner') end
+    for _, used in ipairs(w[5]) do
+      if is_known(used[2]) then
+        book_used(entity, used[1], used[2], used[3])
+        touched[used[2]] = buckets[used[2]]
       end
     end
-    for _, back in ipairs(w[6]) do book_returned(entity, back[1], back[2]) end
-    for _, got in ipairs(w[4]) do
-      local b, o = bucket(got[1]), out_of(entity, got[1])
-      if b and got[2] > o[O_GIVEN] then change(b, o, O_GIVEN, got[2]) end
+    for _, back in ipairs(w[6]) do
+      local b, o = is_known(back[1]), out_of(entity, back[1])
+      o[O_RETURNED], touched[back[1]] = max(o[O_RETURNED], back[2]), b or nil
+    end
+    for name, b in pairs(touched) do
+      local o, written = out_of(entity, name), 0
+      for _, amount in pairs(o[O_WRITTEN]) do written = written + amount end
+      o.dirty = true
+      let_go(b, o, o[O_OUT] - max(0, o[O_GIVEN] - o[O_USED] - o[O_RETURNED] - written))
     end
     for _, held in ipairs(w[7]) do
-      local b = bucket(held[1])
-      if b then set_held(out_of(entity, held[1]), held[2]) end
+      if is_known(held[1]) then
+        local o = out_of(entity, held[1])
+        set_held(buckets[held[1]], o, min(held[2], o[O_OUT]))
+      end
     end
-    record[1], record[3] = max(record[1], w[3]), max(record[3], w[3])
-    keep(entity, record)
-    renew_lease(entity)
+    book_moves('correction', entity, {})
+    owner[SEQ] = max(owner[SEQ], w[3])
+    keep(entity, owner)
   end
 end
 save()

@@ -1,18 +1,29 @@
--- said: terms [[rule, kind, limit, burst, window, shadow, stamp]].
+-- said: terms [[rule, kind, limit, burst, window, shadow, stamp]], count. Answers with the buckets that were edited,
+-- and 1 if there are more.
 local lost = guard()
 if lost then return lost end
 
-local changed, wrote = {}, false
+local changed, wrote, left = {}, false, said.count
 for _, t in ipairs(said.terms) do
-  local rule, old = t[1], terms_of(t[1])
-  if set_rule(rule, {t[2], t[3], t[4], t[5], t[6], t[7]}) then
-    wrote = true
-    local more = old and old[1] == t[2] and most_of(t[2], t[3], t[4]) - most_of(old[1], old[2], old[3]) or 0
-    if more ~= 0 then
-      local names = redis.call('ZRANGEBYLEX', NAMES, '[' .. rule .. '|', '[' .. rule .. '|\255')
-      for _, name in ipairs(names) do changed[#changed + 1] = name end
-      if more > 0 and #names > 0 then redis.call('PUBLISH', WET, table.concat(names, '\n')) end
+  wrote = set_rule(t[1], {t[2], t[3], t[4], t[5], t[6], t[7]}) or wrote
+end
+for _, t in ipairs(said.terms) do
+  local rule = t[1]
+  local after = left > 0 and redis.call('HGET', META, 'edit ' .. rule)
+  if after then
+    local from = after == '' and '[' .. rule .. '|' or '(' .. after
+    local names = redis.call('ZRANGEBYLEX', NAMES, from, '[' .. rule .. '|\255', 'LIMIT', 0, left)
+    load_buckets(names)
+    for _, name in ipairs(names) do
+      if buckets[name] and buckets[name].edited then changed[#changed + 1] = name end
     end
+    if #names == left then
+      redis.call('HSET', META, 'edit ' .. rule, names[#names])
+    else
+      redis.call('HDEL', META, 'edit ' .. rule)
+    end
+    left, wrote = left - #names, true
   end
 end
-return finish(changed, wrote)
+save()
+return finish({changed, left > 0 and 0 or 1}, wrote)
