@@ -16,8 +16,8 @@ MakeStore = Callable[..., RedisStore]
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
-    """Never to be harmed: tests that harm theirs take `redis_server`."""
-    server = RedisServer().start()
+    """Never to be harmed: tests that harm theirs take `redis_server`. It does not wait for its disk."""
+    server = RedisServer("--appendonly", "no").start()
     yield server
     server.stop()
 
