@@ -191,7 +191,7 @@ async def test_other_hosts_hear_of_recalls_acks_and_what_comes_back(make_store: 
     assert parked.recalls == {X: ["h1/a"]}
     assert await asyncio.wait_for(heard.get(), 5) == Event("recall", "h1/a", (X,))
     # A push may be lost: the next reply says it too.
-    assert (await one.exchange(ask("a", 3, {}, returned={X: 495}, acks=[X]))).shut == [X]
+    assert (await one.exchange(ask("a", 3, {}, returned={X: 495}))).shut == [X]
     last = Exchange("h2/b", 1, 0, wants=[Want(1, "k", {X: 900}, {})], final=True)
     assert (await two.exchange(last)).granted == [1]
     await two.exchange(Exchange("h2/b", 1, 2, acks=["y"]))

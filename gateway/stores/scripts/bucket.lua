@@ -129,6 +129,17 @@ local function adjust(name, b, amount)
   return account_of(name, b, part)
 end
 
+-- Forgets some of what an owner used in slices that no call can be of any more: nothing is held for over a day.
+local function drop_parts(entity, name, b)
+  local prefix, first = entity .. '\n' .. name .. '#', part_at(b, now - 86400000) - 2 * SLICES
+  for _, field in ipairs(redis.call('ZRANGEBYLEX', HAS_PART, '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, 4)) do
+    if tonumber(part_of(field)) < first then
+      redis.call('HDEL', PART, field)
+      redis.call('ZREM', HAS_PART, field)
+    end
+  end
+end
+
 -- Books use that an owner reports as a sum over its epoch; what is new of it.
 local function book_used(entity, account, name, sum)
   local b = bucket(name)
@@ -141,9 +152,10 @@ local function book_used(entity, account, name, sum)
   local o, field = out_of(entity, name), entity .. '\n' .. account
   local fresh = sum - (b[KIND] == ROLLING and tonumber(redis.call('HGET', PART, field) or 0) or o[O_USED])
   if fresh <= 0 then return 0 end
+  b[TOUCHED] = now
   if b[KIND] == ROLLING then
     redis.call('HSET', PART, field, text(sum))
-    redis.call('ZADD', HAS_PART, 0, field)
+    if redis.call('ZADD', HAS_PART, 0, field) == 1 then drop_parts(entity, name, b) end
   end
   use(name, b, o, fresh, b[KIND] == ROLLING and part_of(account) or '0')
   return fresh
@@ -158,7 +170,7 @@ local function add_rows(rows, known)
       local day, prefix = KEYS[SHARED + row[2]], row[3]
       redis.call('ZADD', DAYS, row[6], text(row[6]))
       for column, amount in pairs(row[4]) do redis.call('HINCRBY', day, prefix .. column, text(amount)) end
-      redis.call('EXPIRE', day, 800 * 86400)
+      redis.call('EXPIRE', day, 400 * 86400)
       for account, amount in pairs(row[5]) do
         redis.call('HINCRBY', CHARGED, account, text(amount))
         charges[account] = (charges[account] or 0) + amount
@@ -168,34 +180,76 @@ local function add_rows(rows, known)
   return charges
 end
 
--- Owners. OWNER's hash: OWNER → its last epoch that was forgotten, OWNER@EPOCH → {seq, state, since when, 1 if
--- its last reply was lost}, OWNER@EPOCH\ntell → buckets that were shut and it was not told yet.
+-- Owners. OWNER's hash: OWNER → its last epoch that was forgotten, OWNER\nnewest → its latest, OWNER@EPOCH →
+-- {seq, state, since when, 1 if its last reply was lost}, OWNER@EPOCH\ntell → buckets that were shut and it was not
+-- told yet, OWNER@EPOCH\nsettled → how far a lost one is settled.
 local SEQ, STATE, SINCE, IS_BACK = 1, 2, 3, 4
 local ALIVE, LOST, DEAD = 0, 1, 2
 
-local function meet(name, epoch_of)
-  local entity = entity_of(name, epoch_of)
-  local found = redis.call('HMGET', OWNER, entity, name)
-  if found[1] then return entity, unpack_of(found[1]) end
-  if found[2] and epoch_of <= tonumber(found[2]) then return entity, nil end
-  return entity, {0, ALIVE, 0, 0}
-end
-
 local function keep(entity, owner) redis.call('HSET', OWNER, entity, pack(owner)) end
 
--- An owner speaks: its lease begins anew. What a lost one had stays written off until it says what became of it;
--- its purses are shut. nil: it was forgotten.
-local function hear(name, epoch_of)
-  local entity, owner = meet(name, epoch_of)
-  if owner and owner[STATE] ~= DEAD then
-    redis.call('ZADD', LEASE, text(now + LEASE_MS), entity)
-    if owner[STATE] == LOST then
-      owner[STATE] = ALIVE
-      redis.call('ZREM', ENDED, entity)
-      redis.call('HDEL', OWNER, entity .. '\nsettled')
-      keep(entity, owner)
+-- Settles some buckets of an owner that is lost; `expire` goes on. Whether that was all.
+local function lose(entity, owner, count)
+  local names = names_of(entity, redis.call('HGET', OWNER, entity .. '\nsettled') or '', count)
+  load_buckets(names)
+  load_outs(entity, names)
+  for _, name in ipairs(names) do
+    local b = buckets[name]
+    if b then
+      b[WAITS][entity] = nil
+      write_off(name, b, out_of(entity, name))
+      shut(name, b, {entity})
     end
   end
+  book_moves('lost', entity, {})
+  save()
+  if owner[STATE] == ALIVE then owner[STATE], owner[SINCE] = LOST, now end
+  keep(entity, owner)
+  if #names == count then
+    redis.call('HSET', OWNER, entity .. '\nsettled', names[#names])
+    redis.call('ZADD', LEASE, 0, entity)
+    return false
+  end
+  redis.call('ZREM', LEASE, entity)
+  redis.call('ZREM', ASKING, entity)
+  redis.call('HDEL', OWNER, entity .. '\nsettled')
+  redis.call('ZADD', ENDED, text(owner[SINCE] + 30 * 86400000), entity)
+  return true
+end
+
+-- An epoch, made if it is new: the one before is replaced, for its process is gone. One that is older than the newest
+-- is replaced from the start. No owner: it was forgotten.
+local function meet(name, epoch_of)
+  local entity = entity_of(name, epoch_of)
+  local found = redis.call('HMGET', OWNER, entity, name, name .. '\nnewest')
+  local newest = tonumber(found[3] or -1)
+  if found[1] then return entity, unpack_of(found[1]), epoch_of == newest end
+  if found[2] and epoch_of <= tonumber(found[2]) then return entity, nil end
+  local owner = {0, ALIVE, 0, 0}
+  if epoch_of < newest then
+    owner[STATE], owner[SINCE] = LOST, now
+    redis.call('ZADD', ENDED, text(now + 30 * 86400000), entity)
+  else
+    redis.call('HSET', OWNER, name .. '\nnewest', text(epoch_of))
+    local before = entity_of(name, newest)
+    local packed = newest >= 0 and redis.call('HGET', OWNER, before)
+    if packed and unpack_of(packed)[STATE] == ALIVE then lose(before, unpack_of(packed), 200) end
+  end
+  keep(entity, owner)
+  return entity, owner, epoch_of >= newest
+end
+
+-- An owner speaks: its lease begins anew. What a lost one had stays written off until it says what became of it;
+-- its purses are shut.
+local function hear(name, epoch_of)
+  local entity, owner, is_newest = meet(name, epoch_of)
+  if owner and owner[STATE] == LOST and is_newest then
+    owner[STATE] = ALIVE
+    redis.call('ZREM', ENDED, entity)
+    redis.call('HDEL', OWNER, entity .. '\nsettled')
+    keep(entity, owner)
+  end
+  if owner and owner[STATE] == ALIVE then redis.call('ZADD', LEASE, text(now + LEASE_MS), entity) end
   return entity, owner
 end
 

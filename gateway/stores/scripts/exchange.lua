@@ -3,6 +3,7 @@
 -- returned [[name, sum]], held [[name, amount]], rows, wants [[id, who, [[name, need]], [[name, deposit]]]],
 -- wishes [[name, amount]], acks [name], dry_ms (how long a refusal of money or slots may be remembered).
 
+local HORIZON_MS = 60000
 local HOLDS_TO_OPEN, SHARE, FAR_DRY_MS, HELD_MS, DECIDED = 4, 2, 250, 2000, 256
 local NEVER = 1e18
 local entity, owner
@@ -89,20 +90,24 @@ local function wait_of(name, b, need)
   if b[KIND] == SLOTS then return 0.5 end -- A call may end at any moment.
   if b[KIND] ~= RATE then return is_held(b, need) and HELD_MS or NEVER end
   if need > b[BURST] or b[LIMIT] <= 0 then return NEVER end
-  local units = need + owed_of(name, b) - (b[TOTAL] - b[IS_OUT])
-  return max(1, ceil((units * b[WINDOW] - b[REST]) / b[LIMIT]))
+  local wait = 0
+  for _ = 1, 2 do -- Once more with the companions that will be owed by then.
+    local units = need + owed_by(name, b, now + wait) - (b[TOTAL] - b[IS_OUT])
+    wait = max(1, ceil((units * b[WINDOW] - b[REST]) / b[LIMIT]))
+  end
+  return wait
 end
 
--- Blamed is the bucket with the longest wait. Rates give a ticket if that is one of them, all from the same moment.
+-- Blamed is the bucket with the longest wait. If it is a rate it gives a ticket, and the other rates companions.
 local function refuse(want, short, needs, dry_ms)
-  local is_short, rates, blamed, longest, is_barred = {}, {}, nil, 0, false
+  local is_short, waits, blamed, longest, is_barred = {}, {}, nil, 0, false
   for _, name in ipairs(short) do
     local b = buckets[name]
     local wait = wait_of(name, b, needs[name])
     is_short[name] = true
     if not blamed or wait > longest then blamed, longest = name, wait end
     if b[KIND] == RATE then
-      rates[#rates + 1] = name
+      waits[name] = wait
       is_barred = gets_none(name, b, want[2]) or is_barred
     end
   end
@@ -111,12 +116,13 @@ local function refuse(want, short, needs, dry_ms)
   if b[KIND] == RATE then
     wait, dry = min(HORIZON_MS, longest), 0
     if longest > HORIZON_MS or is_barred then
-      local t = tickets_of(blamed, b)
-      local next_ms = t and t[T_QUEUE][1]
+      local next_ms = next_slot(blamed, b)
       dry = min(FAR_DRY_MS, wait, next_ms and max(0, next_ms - now) or FAR_DRY_MS)
       if dry >= WAIT_MS then b[DRY], b.dirty = now + dry, true end
     else
-      for _, name in ipairs(rates) do give(name, buckets[name], want[2], needs[name], now + wait) end
+      for name, own in pairs(waits) do
+        give(name, buckets[name], want[2], needs[name], now + wait, name == blamed and 0 or now + wait - own)
+      end
     end
   end
   local held = b[KIND] ~= RATE and is_money(b) and is_held(b, needs[blamed])
@@ -156,6 +162,7 @@ local function shortage(want)
     b[WAITS][entity] = nil
     asked(b)
     out_of(entity, name)
+    live_tickets(name, b)
     if not said.final then b[HOLD] = b[HOLD] == 0 and amount or b[HOLD] + (amount - b[HOLD]) / 8 end
     if amount > 0 and b[SHADOW] == 0 and available(name, b, want[2]) < amount then short[#short + 1] = name end
   end
@@ -177,10 +184,11 @@ local function decide(want)
   if stored then
     refusal, back = unpack(unpack_of(stored))
   else
-    local needs, all = {}, {}
-    for i, need in ipairs(want[3]) do needs[need[1]], all[i] = need[2], need[1] end
+    local needs = {}
+    for _, need in ipairs(want[3]) do needs[need[1]] = need[2] end
     if owner[STATE] ~= ALIVE then
-      refusal, back = refuse(want, all, needs, 0)
+      -- Nobody is there to be told when to come.
+      refusal = {want[1], want[3][1] and want[3][1][1] or '', -1, 0, 0, 0}
     else
       local short = shortage(want)
       if #short == 0 then
@@ -205,6 +213,7 @@ local function slice(name, wish)
   local b = bucket(name)
   local o, given = out_of(entity, name), nil
   asked(b)
+  live_tickets(name, b)
   if is_waited_for(b, '') then
     given = o[O_OPEN] == 1 and 0 or nil
   else
@@ -288,6 +297,23 @@ for _, held in ipairs(said.held) do
     set_held(b, o, min(held[2], o[O_OUT]))
   end
 end
+-- What an owner that acks still has is held, so nobody waits for it again, and it need not be told.
+local untold_before = redis.call('HGET', OWNER, entity .. '\ntell') or ''
+for name in string.gmatch(untold_before, '[^\n]+') do untold[name] = true end
+if not is_new then -- The reply that said so was lost.
+  local stored = redis.call('HGET', REPLY, entity)
+  for _, name in ipairs(stored and unpack_of(stored)[8] or {}) do untold[name] = true end
+end
+load_buckets(said.acks)
+for _, name in ipairs(said.acks) do
+  local b = buckets[name]
+  if b and redis.call('ZSCORE', HAS, out_key(entity, name)) then
+    local o = out_of(entity, name)
+    set_open(name, b, entity, o, false)
+    set_held(b, o, o[O_OUT])
+    untold[name] = nil
+  end
+end
 -- The rows of a dead owner came with its journal; of a living one they are what explains its use.
 book_moves('correction', entity, owner[STATE] == ALIVE and fresh or {})
 if is_new and owner[STATE] == ALIVE and #said.rows > 0 then
@@ -299,11 +325,7 @@ if is_new and owner[STATE] == ALIVE and #said.rows > 0 then
 end
 
 for _, want in ipairs(said.wants) do decide(want) end
-local told = redis.call('HGET', OWNER, entity .. '\ntell')
-if told then
-  for name in string.gmatch(told, '[^\n]+') do untold[name] = true end
-  redis.call('HDEL', OWNER, entity .. '\ntell')
-end
+redis.call('HDEL', OWNER, entity .. '\ntell')
 if owner[STATE] == ALIVE then
   redis.call('ZADD', ASKING, text(now), entity)
   for _, wish in ipairs(said.wishes) do slice(wish[1], wish[2]) end

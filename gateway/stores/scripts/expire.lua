@@ -1,7 +1,7 @@
 -- said: count. Settles at most `count` buckets of one owner whose lease ran out, forgets as many of one that is
 -- over, and looks at some buckets and accounts. Answers with the owner that is settled, '' if there is more to do
 -- at once, nothing at the end.
-local LOST_MS, DAY_MS = 30 * 86400000, 86400000
+local DAY_MS = 86400000
 local lost = guard()
 if lost then return lost end
 
@@ -9,28 +9,7 @@ local more, wrote, settled = false, false, nil
 local entity = redis.call('ZRANGEBYSCORE', LEASE, '-inf', '(' .. text(now), 'LIMIT', 0, 1)[1]
 if entity then
   local _, owner = meet(owner_of(entity), tonumber(string.match(entity, '@(%d+)$')))
-  local names = names_of(entity, redis.call('HGET', OWNER, entity .. '\nsettled') or '', said.count)
-  load_buckets(names)
-  load_outs(entity, names)
-  for _, name in ipairs(names) do
-    local b = buckets[name]
-    if b then
-      write_off(name, b, out_of(entity, name))
-      shut(name, b, {entity})
-    end
-  end
-  book_moves('lost', entity, {})
-  save()
-  if owner[STATE] == ALIVE then owner[STATE], owner[SINCE] = LOST, now end
-  keep(entity, owner)
-  if #names == said.count then
-    redis.call('HSET', OWNER, entity .. '\nsettled', names[#names])
-  else
-    settled = owner_of(entity)
-    redis.call('ZREM', LEASE, entity)
-    redis.call('HDEL', OWNER, entity .. '\nsettled')
-    redis.call('ZADD', ENDED, text(owner[SINCE] + LOST_MS), entity)
-  end
+  if lose(entity, owner, said.count) then settled = owner_of(entity) end
   more, wrote = true, true
 end
 
@@ -49,7 +28,8 @@ if entity then
   local name = owner_of(entity)
   if not name then
     -- How far a name was forgotten: nothing of that age comes any more.
-    redis.call('HDEL', OWNER, entity)
+    local known = redis.call('HMGET', OWNER, entity, entity .. '\nnewest')
+    if known[1] == known[2] then redis.call('HDEL', OWNER, entity, entity .. '\nnewest') end
     redis.call('ZREM', ENDED, entity)
   else
     local names = names_of(entity, '', said.count)
@@ -114,7 +94,7 @@ if not more then
       wrote = true
     end
   end
-  local days = redis.call('ZRANGEBYSCORE', DAYS, '-inf', text(floor(now / DAY_MS) - 800), 'LIMIT', 0, 50)
+  local days = redis.call('ZRANGEBYSCORE', DAYS, '-inf', text(floor(now / DAY_MS) - 400), 'LIMIT', 0, 50)
   if #days > 0 then redis.call('ZREM', DAYS, unpack(days)) end
   redis.call('HSET', META, 'looked_at', #looked == 50 and looked[50] or '', 'account_at', scan[1])
 end

@@ -4,7 +4,7 @@ local lost = guard()
 if lost then return lost end
 
 local entity, owner = hear(said.owner, said.epoch)
-if not owner or owner[STATE] == DEAD then return finish('') end
+if not owner or owner[STATE] ~= ALIVE then return finish('') end
 local got, names, seen = {}, names_of(entity, said.after, said.count), {}
 local next_name = #names == said.count and names[#names] or ''
 for _, g in ipairs(said.got) do got[g[1]] = g[2] end

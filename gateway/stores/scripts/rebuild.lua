@@ -31,7 +31,7 @@ for _, a in ipairs(said.adjusted) do
 end
 for _, w in ipairs(said.owners) do
   local entity, owner = hear(w[1], w[2])
-  if owner and owner[STATE] ~= DEAD then
+  if owner and owner[STATE] == ALIVE then
     load_outs(entity, said.names)
     local touched = {}
     for _, got in ipairs(w[4]) do
