@@ -253,11 +253,12 @@ do
 end
 
 entity, owner = hear(said.owner, said.epoch)
-if not owner then return finish(answer()) end
+local nothing = {said.seq, {}, {}, {}, {}, {}, {}, {}, {}, {}, 1}
+if not owner then return finish(nothing) end
 local is_new = said.final or said.seq > owner[SEQ]
 if not is_new and not (owner[IS_BACK] == 1 and said.seq == owner[SEQ]) then
   local stored = said.seq == owner[SEQ] and redis.call('HGET', REPLY, entity)
-  return finish(stored and unpack_of(stored) or answer())
+  return finish(stored and unpack_of(stored) or nothing)
 end
 
 for _, t in ipairs(said.terms) do
