@@ -143,6 +143,13 @@ class Bucket:
         """The account of a slice."""
         return f"{self.id}#{part}" if self.terms.kind == ROLLING else self.id
 
+    def out_of(self, owner: str) -> Out:
+        """An owner's part, made if need be."""
+        found = self.outs.get(owner)
+        if found is None:
+            found = self.outs[owner] = Out()
+        return found
+
     def available(self, who: str, now_ms: int) -> int:
         """What a request of `who` may take: free, less what others were promised."""
         free = self.total - self.out

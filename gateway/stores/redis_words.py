@@ -128,7 +128,8 @@ def exchange_told(exchange: Exchange, rows: list[list[Any]], dry_ms: int) -> dic
         "held": list(exchange.held.items()),
         "rows": rows,
         "wants": [
-            [want.id, want.who, list(want.needs.items()), list(want.deposit.items())] for want in exchange.wants
+            [want.id, want.who, list(want.needs.items()), list(want.deposit.items())]
+            for want in exchange.wants
         ],
         "wishes": list(exchange.wishes.items()),
         "acks": list(exchange.acks),
@@ -170,7 +171,7 @@ def rebuild_told(
     adjusted: Iterable[tuple[str, str, int]],
     count: int,
 ) -> Iterator[dict[str, Any]]:
-    """What a host knows, for the script that puts a store together again, in parts of at most `count` sums."""
+    """What a host knows, for the script that puts a store together again, in parts of up to `count` sums."""
     yield _part(terms=[terms_row(rule, each) for rule, each in terms.items()])
     sums = [[entity, account, bucket_of(account), amount] for entity, account, amount in posted]
     for some in _pages(sums, count):

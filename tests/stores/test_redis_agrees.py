@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +15,7 @@ from gateway.quota.book import Book
 from gateway.quota.changes import EXPLAINED
 from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Exchange, Reply, Terms, Want
 from gateway.stores.redis import DRY_MS, RedisStore
-from tests.stores.conftest import MakeStore
+from tests.stores.redis_server import RedisServer
 
 SEED = int(os.environ.get("MACHINE_SEED", "1"))
 START_MS = 1_764_000_000_000
@@ -119,9 +121,11 @@ class Worker:
 class Pair:
     """Both, asked the same at the same time. They must say the same."""
 
+    COUNTED = ("granted", "refused", "slices", "parked", "back", "shut", "over")
+
     def __init__(self, store: RedisStore) -> None:
         self.store, self.book, self.now = store, Book(dry_ms=DRY_MS), START_MS
-        self.seen = dict.fromkeys(("granted", "refused", "slices", "parked", "back", "shut", "over"), 0)
+        self.seen: Counter[str] = Counter()
 
     def pass_time(self, ms: int) -> None:
         self.now += ms
@@ -130,7 +134,7 @@ class Pair:
     async def exchange(self, question: Exchange) -> Reply:
         answer, expected = await self.store.exchange(question), self.book.exchange(question, self.now)
         assert comparable(answer) == comparable(expected)
-        for name in self.seen:
+        for name in self.COUNTED:
             self.seen[name] += len(getattr(expected, name))
         return expected
 
@@ -182,10 +186,33 @@ class Pair:
             }
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + 6))
-async def test_the_same_questions_get_the_same_answers(seed: int, make_store: MakeStore) -> None:
-    dice = random.Random(seed)
-    pair = Pair(make_store(deadline_s=5.0))
+async def test_the_same_questions_get_the_same_answers(shared_redis: RedisServer) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEED, SEED + 3):
+        seen += await walk(shared_redis, seed)
+    assert all(seen[name] for name in Pair.COUNTED), seen
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1_800)
+async def test_many_questions_get_the_same_answers(shared_redis: RedisServer) -> None:
+    for seed in range(SEED + 1_000, SEED + 1_300):
+        await walk(shared_redis, seed)
+
+
+async def walk(server: RedisServer, seed: int) -> Counter[str]:
+    """150 random steps; how much was granted, refused, …"""
+    store = RedisStore(server.url, host_id="h1", prefix=secrets.token_hex(4), deadline_s=5.0)
+    try:
+        return await steps(Pair(store), random.Random(seed))
+    except AssertionError as error:
+        error.add_note(f"seed {seed}")
+        raise
+    finally:
+        await store.close()
+
+
+async def steps(pair: Pair, dice: random.Random) -> Counter[str]:
     pair.pass_time(0)
     workers = [Worker(f"h1/worker-{index}", 1, dice) for index in range(4)]
     gone: list[Worker] = []
@@ -227,7 +254,7 @@ async def test_the_same_questions_get_the_same_answers(seed: int, make_store: Ma
                 await pair.talk(worker, worker.exchange(pair.now))
         await pair.look()
     await pair.look_at_accounts()
-    assert min(pair.seen.values()) > 0, pair.seen
+    return pair.seen
 
 
 STEPS = ["talk"] * 30 + ["edit", "die", "bury", "late", "repeat", "lose", "lose", "adjust", "expire"]
