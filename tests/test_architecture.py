@@ -36,7 +36,7 @@ DOORS = {
     "prometheus_client": ("control/exposition.py",),
     "pydantic": ("policy/spec.py", "policy/values.py", "policy/merge.py"),
     "pydantic_core": ("policy/merge.py",),
-    "redis": ("stores/redis.py",),
+    "redis": ("stores/redis.py", "stores/redis_client.py"),
     "typer": ("cli/",),
     "uvloop": ("line/worker.py",),
     "watchfiles": ("control/reload.py",),

