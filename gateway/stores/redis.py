@@ -30,8 +30,10 @@ GRACE_MS = 1_500
 """How long a rebuilt store grants nothing, so that every host can tell what it has; hosts exchange every
 second."""
 PAGE = 200
-"""Buckets that one script goes through: some 5 ms of the server's time. Owners and rules that have more take
-several, and each may be repeated."""
+"""Buckets that are read at once: 5 ms of the server's time."""
+STEP = 50
+"""Buckets of an owner, or of a rule, that one script changes: 5 to 15 ms. For more it is run again, each time
+with the same effect if it is repeated."""
 ROWS = 250
 """Rows, or accounts, that are read at once."""
 RECONNECT_S = 0.25
@@ -49,6 +51,7 @@ _KEYS = [
     "names",
     "has",
     "has_part",
+    "tell",
     "ticket",
     "posted",
     "charged",
@@ -116,10 +119,11 @@ class RedisStore:
 
     async def hello(self, owner: str, epoch: int, got: Mapping[str, int]) -> None:
         """See `Store`. A reply that was not heard before is not given again: its exchange is decided anew."""
-        said = {"owner": owner, "epoch": epoch, "got": list(got.items()), "count": PAGE}
-        after = await self._run("hello", {**said, "after": ""})
-        while after:
-            after = await self._run("hello", {**said, "after": after})
+        for after, upto, names in words.ranges(got, STEP):
+            some = [(name, got[name]) for name in names]
+            said = {"owner": owner, "epoch": epoch, "upto": upto, "got": some, "count": STEP}
+            while after is not None:
+                after = await self._run("hello", {**said, "after": after}) or None
 
     async def exchange(self, exchange: Exchange) -> Reply:
         """See `Store`. `KeyError`: no terms were ever told of a bucket that is wanted."""
@@ -141,19 +145,17 @@ class RedisStore:
     ) -> dict[str, int]:
         """See `Store`. The second time there is nothing more to post."""
         told, days = words.rows_told(rows)
-        said = {
-            "owner": owner,
-            "epoch": epoch,
-            "used": words.accounts(used),
-            "holds": words.accounts(holds),
-            "rows": told,
-            "after": "",
-            "count": PAGE,
-        }
-        after, found, *kind = await self._run("bury", said, days)
-        posted: dict[str, int] = dict(found)
-        while after:
-            after, *_ = await self._run("bury", {**said, "after": after, "kind": kind[0]}, days)
+        kind, is_counted = "", 0
+        posted: dict[str, int] = {}
+        for after, upto, names in words.ranges(map(words.bucket_of, (*used, *holds)), STEP):
+            said = {"owner": owner, "epoch": epoch, "upto": upto, "rows": told, "count": STEP}
+            said["used"] = [each for each in words.accounts(used) if each[1] in names]
+            said["holds"] = [each for each in words.accounts(holds) if each[1] in names]
+            while after is not None:
+                said |= {"after": after, "kind": kind, "is_counted": is_counted}
+                following, found, kind, is_counted = await self._run("bury", said, days)
+                posted |= {account: max(amount, posted.get(account, 0)) for account, amount in found}
+                after = following or None
         sums = {account: used.get(account, 0) + holds.get(account, 0) for account in (*used, *holds)}
         money = {account: amount for account, amount in sums.items() if words.is_money(account)}
         self._copy.keep(self._mark, f"{owner}@{epoch}", money, int(now_s() * 1000))
@@ -163,7 +165,7 @@ class RedisStore:
         """See `Store`. Also forgets, a little at a time, what is long over."""
         names: list[str] = []
         try:
-            while some := await self._run("expire", {"count": PAGE}):
+            while some := await self._run("expire", {"count": STEP}):
                 names += filter(None, some)
         except StoreDown:
             if not names:
@@ -173,7 +175,7 @@ class RedisStore:
     async def set_terms(self, terms: Mapping[str, Terms]) -> list[str]:
         """See `Store`. Buckets that were not looked at yet take new terms when they are."""
         self._copy.learn(terms.items())
-        said = {"terms": [words.terms_row(rule, each) for rule, each in terms.items()], "count": PAGE}
+        said = {"terms": [words.terms_row(rule, each) for rule, each in terms.items()], "count": STEP}
         changed: list[str] = []
         has_more = 1
         while has_more:
@@ -206,7 +208,7 @@ class RedisStore:
         The larger of what is told and what is there holds, so it may be told twice. Nothing is granted for
         1.5 s after the first host has: the others tell theirs meanwhile, each when it gets `StoreLost`."""
         copy = self._copy
-        told = words.rebuild_told(owners, copy.terms(), copy.posted(), copy.adjusted(), PAGE)
+        told = words.rebuild_told(owners, copy.terms(), copy.posted(), copy.adjusted(), STEP)
         for part in told:
             await self._run("rebuild", {**part, "grace_ms": GRACE_MS})
 

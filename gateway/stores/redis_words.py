@@ -44,6 +44,14 @@ def is_money(account: str) -> bool:
     return not bucket_of(account).endswith("|") and bucket_of(account).count("|") == 2
 
 
+def ranges(names: Iterable[str], count: int) -> list[tuple[str | None, str, set[str]]]:
+    """Names in the order of their bytes, at most `count` at once: (after which, up to which, names),
+    without a hole between them. The first begins with "", the last ends with ""."""
+    pages = _pages(sorted(set(names), key=str.encode), count) or [[]]
+    ends = ["", *(page[-1] for page in pages[:-1]), ""]
+    return [(ends[place], ends[place + 1], set(page)) for place, page in enumerate(pages)]
+
+
 def terms_row(name: str, terms: Terms) -> list[Any]:
     """Terms of a bucket, or of a rule."""
     return [name, *terms[:4], int(terms.shadow), terms.stamp]

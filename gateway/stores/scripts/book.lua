@@ -3,9 +3,9 @@
 -- file. Numbers are doubles, exact below 2^53; `tostring` and `..` would round them at 14 digits, so they leave
 -- by `text`, cmsgpack or as RESP integers, which do not.
 
-local META, TERMS, BUCKET, OUT, PART, OWNER, REPLY, LEASE, ASKING, NAMES, HAS, HAS_PART, TICKET, POSTED, CHARGED,
+local META, TERMS, BUCKET, OUT, PART, OWNER, REPLY, LEASE, ASKING, NAMES, HAS, HAS_PART, TELL, TICKET, POSTED, CHARGED,
   ENTERED, ROWS, ENTRIES, DAYS, ENDED, RECALLED, ACKED, WET = unpack(KEYS)
-local SHARED = 23 -- how many keys all operations have; what follows is the operation's own
+local SHARED = 24 -- how many keys all operations have; what follows is the operation's own
 local host, epoch_seen, n_seen, head_seen = ARGV[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local said = cjson.decode(ARGV[7])
 
@@ -197,10 +197,10 @@ local function out_of(entity, name)
   return o
 end
 
--- At most `count` buckets of which an owner ever had something, after a name.
-local function names_of(entity, after, count)
+-- At most `count` buckets of which an owner ever had something, after a name, up to another.
+local function names_of(entity, after, count, upto)
   local from = after == '' and '[' .. entity .. '\n' or '(' .. entity .. '\n' .. after
-  local names = redis.call('ZRANGEBYLEX', HAS, from, '[' .. entity .. '\n\255', 'LIMIT', 0, count)
+  local names = redis.call('ZRANGEBYLEX', HAS, from, '[' .. entity .. '\n' .. (upto or '\255'), 'LIMIT', 0, count)
   for i, field in ipairs(names) do names[i] = string.sub(field, #entity + 2) end
   return names
 end
@@ -211,9 +211,7 @@ local function shut(name, b, entities)
     local o = out_of(entity, name)
     if o[O_OPEN] == 1 then
       o[O_OPEN], o.dirty, b[OPEN][entity], b.dirty = 0, true, nil, true
-      local field = entity .. '\ntell'
-      local untold = redis.call('HGET', OWNER, field)
-      redis.call('HSET', OWNER, field, untold and untold .. '\n' .. name or name)
+      redis.call('ZADD', TELL, 0, out_key(entity, name))
     end
   end
 end

@@ -181,10 +181,20 @@ local function add_rows(rows, known)
 end
 
 -- Owners. OWNER's hash: OWNER → its last epoch that was forgotten, OWNER\nnewest → its latest, OWNER@EPOCH →
--- {seq, state, since when, 1 if its last reply was lost}, OWNER@EPOCH\ntell → buckets that were shut and it was not
--- told yet, OWNER@EPOCH\nsettled → how far a lost one is settled.
+-- {seq, state, since when, 1 if its last reply was lost}, OWNER@EPOCH\nsettled → how far a lost one is
+-- settled. TELL has OWNER@EPOCH\nBUCKET for each that was shut and it was not told yet.
 local SEQ, STATE, SINCE, IS_BACK = 1, 2, 3, 4
 local ALIVE, LOST, DEAD = 0, 1, 2
+
+local function untold_of(entity)
+  local names = redis.call('ZRANGEBYLEX', TELL, '[' .. entity .. '\n', '[' .. entity .. '\n\255')
+  for i, field in ipairs(names) do names[i] = string.sub(field, #entity + 2) end
+  return names
+end
+
+local function forget_untold(entity)
+  redis.call('ZREMRANGEBYLEX', TELL, '[' .. entity .. '\n', '[' .. entity .. '\n\255')
+end
 
 local function keep(entity, owner) redis.call('HSET', OWNER, entity, pack(owner)) end
 

@@ -299,8 +299,7 @@ for _, held in ipairs(said.held) do
   end
 end
 -- What an owner that acks still has is held, so nobody waits for it again, and it need not be told.
-local untold_before = redis.call('HGET', OWNER, entity .. '\ntell') or ''
-for name in string.gmatch(untold_before, '[^\n]+') do untold[name] = true end
+for _, name in ipairs(untold_of(entity)) do untold[name] = true end
 if not is_new then -- The reply that said so was lost.
   local stored = redis.call('HGET', REPLY, entity)
   for _, name in ipairs(stored and unpack_of(stored)[8] or {}) do untold[name] = true end
@@ -326,7 +325,7 @@ if is_new and owner[STATE] == ALIVE and #said.rows > 0 then
 end
 
 for _, want in ipairs(said.wants) do decide(want) end
-redis.call('HDEL', OWNER, entity .. '\ntell')
+forget_untold(entity)
 if owner[STATE] == ALIVE then
   redis.call('ZADD', ASKING, text(now), entity)
   for _, wish in ipairs(said.wishes) do slice(wish[1], wish[2]) end

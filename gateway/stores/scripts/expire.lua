@@ -49,7 +49,8 @@ if entity then
       local epoch_of, last = string.match(entity, '@(%d+)$'), redis.call('HGET', OWNER, name)
       forget_decisions(entity)
       redis.call('HDEL', REPLY, entity, entity .. '\nrows')
-      redis.call('HDEL', OWNER, entity, entity .. '\ntell')
+      redis.call('HDEL', OWNER, entity)
+      forget_untold(entity)
       redis.call('ZREM', ENDED, entity)
       if not last or tonumber(last) < tonumber(epoch_of) then redis.call('HSET', OWNER, name, epoch_of) end
       redis.call('ZADD', ENDED, text(now + 100 * DAY_MS), name)

@@ -1,18 +1,17 @@
--- said: owner, epoch, got [[name, amount]] (all of it in every call), after (a name, '' first), count. Answers with
--- where to go on, '' at the end.
+-- said: owner, epoch, and of its buckets by name after `after` up to `upto` ('': to the end): got [[name, amount]],
+-- count. Answers with where to go on, '' if that was all of them.
 local lost = guard()
 if lost then return lost end
 
 local entity, owner = hear(said.owner, said.epoch)
 if not owner or owner[STATE] ~= ALIVE then return finish('') end
-local got, names, seen = {}, names_of(entity, said.after, said.count), {}
+local upto = said.upto ~= '' and said.upto or nil
+local got, names, seen = {}, names_of(entity, said.after, said.count, upto), {}
 local next_name = #names == said.count and names[#names] or ''
-for _, g in ipairs(said.got) do got[g[1]] = g[2] end
 for _, name in ipairs(names) do seen[name] = true end
-if said.after == '' then -- What it knows of and the store does not.
-  for _, g in ipairs(said.got) do
-    if not seen[g[1]] and not redis.call('ZSCORE', HAS, out_key(entity, g[1])) then names[#names + 1] = g[1] end
-  end
+for _, g in ipairs(said.got) do
+  got[g[1]] = g[2]
+  if not seen[g[1]] then names[#names + 1] = g[1] end
 end
 load_buckets(names)
 load_outs(entity, names)
