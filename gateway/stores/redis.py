@@ -99,11 +99,9 @@ class RedisStore:
         *,
         host_id: str,
         deadline_s: float = 0.1,
-        accept_lossy: bool = False,
         copy: Path | str = ":memory:",
         prefix: str = "headgate",
     ) -> None:
-        self.accept_lossy = accept_lossy
         self.clock = "+0"
         """For tests: "+MS" moves the server's clock, "=MS" stops it."""
         self._host_id = host_id

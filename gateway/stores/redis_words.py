@@ -14,6 +14,8 @@ from typing import Any
 from gateway.quota.contract import Balance, Exchange, OwnerState, Refusal, Reply, Terms
 from gateway.wire.json import dumps
 
+MOST = 1 << 53
+"""Numbers of scripts are exact below this: 9 million dollars in nano-dollars."""
 DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1).toordinal()
 GROUPS = ("key", "team", "model", "target")
@@ -65,7 +67,14 @@ def terms_from(said: Sequence[Any]) -> tuple[str, Terms]:
 
 def accounts(sums: Mapping[str, int]) -> list[list[Any]]:
     """Account → amount as [account, bucket, amount]."""
-    return [[account, bucket_of(account), amount] for account, amount in sums.items()]
+    return [[account, bucket_of(account), amount] for account, amount in exact(sums).items()]
+
+
+def exact(sums: Mapping[str, int]) -> Mapping[str, int]:
+    """The same. `OverflowError`: one of them is too large for a script to be exact."""
+    if sums and (max(sums.values()) >= MOST or min(sums.values()) <= -MOST):
+        raise OverflowError(f"an amount is not below 2^53: {max(sums.values(), key=abs)}")
+    return sums
 
 
 def day_of(time_ms: int) -> int:
@@ -132,11 +141,11 @@ def exchange_told(exchange: Exchange, rows: list[list[Any]], dry_ms: int) -> dic
         "names": list(names),
         "terms": [terms_row(bucket, terms) for bucket, terms in exchange.terms.items()],
         "used": accounts(exchange.used),
-        "returned": list(exchange.returned.items()),
+        "returned": list(exact(exchange.returned).items()),
         "held": list(exchange.held.items()),
         "rows": rows,
         "wants": [
-            [want.id, want.who, list(want.needs.items()), list(want.deposit.items())]
+            [want.id, want.who, list(exact(want.needs).items()), list(want.deposit.items())]
             for want in exchange.wants
         ],
         "wishes": list(exchange.wishes.items()),

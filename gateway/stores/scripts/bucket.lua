@@ -243,7 +243,7 @@ local function meet(name, epoch_of)
     redis.call('HSET', OWNER, name .. '\nnewest', text(epoch_of))
     local before = entity_of(name, newest)
     local packed = newest >= 0 and redis.call('HGET', OWNER, before)
-    if packed and unpack_of(packed)[STATE] == ALIVE then lose(before, unpack_of(packed), 200) end
+    if packed and unpack_of(packed)[STATE] == ALIVE then lose(before, unpack_of(packed), 50) end
   end
   keep(entity, owner)
   return entity, owner, epoch_of >= newest
