@@ -1,17 +1,71 @@
-"""A redis-server for the folder's tests, and stores on it that share nothing."""
+"""The stores that the same suite runs on, and their clocks.
+
+A test that asks for `store` (and `clock`) runs on every store of `STORES`. To add one: a coroutine function
+that gives a fresh, empty store and the clock that it goes by, and a line there.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from gateway.quota.contract import Store
+from gateway.stores.embedded import EmbeddedStore
 from gateway.stores.redis import RedisStore
 from tests.stores.redis_server import RedisServer
+from tests.stores.teller import Clock, HandClock
 
 MakeStore = Callable[..., RedisStore]
+
+
+async def embedded(request: pytest.FixtureRequest) -> tuple[Store, Clock]:
+    clock, folder = HandClock(), request.getfixturevalue("tmp_path")
+    return EmbeddedStore(folder / "ledger.db", lambda: clock.now_ms), clock
+
+
+class ServerClock:
+    """The clock of a redis-server as a store sees it: stopped, and moved by hand."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store, self.now_ms = store, HandClock().now_ms
+        store.clock = f"={self.now_ms}"
+
+    async def advance(self, ms: int) -> None:
+        self.now_ms += ms
+        self._store.clock = f"={self.now_ms}"
+
+
+async def on_redis(request: pytest.FixtureRequest) -> tuple[Store, Clock]:
+    server: RedisServer = request.getfixturevalue("shared_redis")
+    store = RedisStore(server.url, host_id="h1", prefix=secrets.token_hex(4), deadline_s=5.0)
+    return store, ServerClock(store)
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], Awaitable[tuple[Store, Clock]]]] = {
+    "embedded": embedded,
+    "redis": on_redis,
+}
+
+
+@pytest.fixture(params=sorted(STORES))
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Store, Clock]]:
+    """A fresh store of each kind, with its clock."""
+    store, clock = await STORES[request.param](request)
+    yield store, clock
+    await store.close()
+
+
+@pytest.fixture
+def store(stores: tuple[Store, Clock]) -> Store:
+    return stores[0]
+
+
+@pytest.fixture
+def clock(stores: tuple[Store, Clock]) -> Clock:
+    return stores[1]
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +85,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def make_store(shared_redis: RedisServer) -> AsyncIterator[MakeStore]:
-    """`make_store()`: a store; all of one test see the same buckets."""
+    """`make_store()`: a store on Redis; all of one test see the same buckets."""
     made: list[RedisStore] = []
     prefix = secrets.token_hex(4)
 
