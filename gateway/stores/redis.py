@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from gateway.clock import monotonic_s, now_s
-from gateway.quota.contract import Balance, Event, Exchange, OwnerState, Reply, StoreDown, StoreLost, Terms
+from gateway.quota.contract import Balance, Event, Exchange, Reply, StoreDown, StoreLost, Terms
 from gateway.stores import redis_words as words
 from gateway.stores.breaker import Breaker
 from gateway.stores.host_copy import HostCopy
+from gateway.stores.host_owners import HostOwners
 from gateway.stores.redis_client import client_of, reason_of
 from gateway.wire.json import dumps
 
@@ -89,8 +90,9 @@ class RedisStore:
 
     `url`: as `redis_client` says; `ValueError` if it is none. `host_id` begins the names of this host's
     owners. `copy` is the file in which this host keeps what it posted (`HostCopy`). Nothing is connected
-    before the first operation. Operations raise `StoreDown` after `deadline_s`, `StoreLost` until `rebuild`
-    when the store has lost what this host wrote to it, `OverflowError` for amounts from 2^53 on.
+    before the first operation. Operations raise `StoreDown` after `deadline_s`, `StoreLost` while what this
+    host wrote is lost and the hosts are putting it together again (1.5 s), `OverflowError` for amounts from
+    2^53 on.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class RedisStore:
         self._client = client_of(url, deadline_s)
         self._breaker = Breaker()
         self._scripts: dict[str, _Script] = {}
+        self._owners = HostOwners()
+        self._rebuilding = False
         self._copy = HostCopy(copy)
         self._mark = self._copy.mark()
         self._copy.forget(int(now_s() * 1000))
@@ -122,6 +126,7 @@ class RedisStore:
             said = {"owner": owner, "epoch": epoch, "upto": upto, "got": some, "count": STEP}
             while after is not None:
                 after = await self._run("hello", {**said, "after": after}) or None
+        self._owners.hello(owner, epoch, got)
 
     async def exchange(self, exchange: Exchange) -> Reply:
         """See `Store`. `KeyError`: no terms were ever told of a bucket that is wanted."""
@@ -131,7 +136,9 @@ class RedisStore:
         posted = {account: sum for account, sum in exchange.used.items() if words.is_money(account)}
         if posted:
             self._copy.keep(self._mark, f"{exchange.owner}@{exchange.epoch}", posted, int(now_s() * 1000))
-        return words.reply_from(said)
+        reply = words.reply_from(said)
+        self._owners.answered(exchange, reply)
+        return reply
 
     async def bury(
         self,
@@ -154,6 +161,7 @@ class RedisStore:
                 following, found, kind, is_counted = await self._run("bury", said, days)
                 posted |= {account: max(amount, posted.get(account, 0)) for account, amount in found}
                 after = following or None
+        self._owners.ended(owner, epoch)
         sums = {account: used.get(account, 0) + holds.get(account, 0) for account in (*used, *holds)}
         money = {account: amount for account, amount in sums.items() if words.is_money(account)}
         self._copy.keep(self._mark, f"{owner}@{epoch}", money, int(now_s() * 1000))
@@ -201,12 +209,13 @@ class RedisStore:
         self._copy.adjust(self._mark, id, bucket, amount, int(now_s() * 1000))
         return balance
 
-    async def rebuild(self, owners: Iterable[OwnerState]) -> None:
-        """After `StoreLost`: tells what this host's owners have, and posts again what its own copy says.
-        The larger of what is told and what is there holds, so it may be told twice. Nothing is granted for
-        1.5 s after the first host has: the others tell theirs meanwhile, each when it gets `StoreLost`."""
+    async def rebuild(self) -> None:
+        """Done by the operation that meets a loss: tells what this host's owners have, and posts again what its
+        own copy says. The larger of what is told and what is there holds, so it may be told
+        twice. Nothing is granted for 1.5 s after the first host has: the others tell theirs meanwhile, each
+        at its next operation."""
         copy = self._copy
-        told = words.rebuild_told(owners, copy.terms(), copy.posted(), copy.adjusted(), STEP)
+        told = words.rebuild_told(self._owners.states(), copy.terms(), copy.posted(), copy.adjusted(), STEP)
         for part in told:
             await self._run("rebuild", {**part, "grace_ms": GRACE_MS})
 
@@ -303,6 +312,12 @@ class RedisStore:
         answer = await self._ask(self._evaluate(name, keys, args))
         match answer:
             case ["LOST", why]:
+                if why != "rebuilding" and not self._rebuilding:
+                    self._rebuilding = True
+                    try:
+                        await self.rebuild()
+                    finally:
+                        self._rebuilding = False
                 raise StoreLost(f"the store has lost what was written to it ({why or 'it is empty'})")
             case ["TERMS" | "KEY", *rest]:
                 raise KeyError(rest[0] if rest else said["bucket"])

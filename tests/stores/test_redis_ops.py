@@ -10,6 +10,7 @@ import pytest
 from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Event, Exchange, Terms, Want
 from gateway.stores.redis import RedisStore
 from tests.stores.conftest import MakeStore
+from tests.stores.redis_server import RedisServer
 
 NOW = 1_764_000_000_000
 X, RATE_BUCKET, CALLS, ROLL = "x|key=a|2026-11-25", "r|key=a|", "s|all|", "w|all|rolling"
@@ -199,3 +200,55 @@ async def test_other_hosts_hear_of_recalls_acks_and_what_comes_back(make_store: 
     await two.adjust(X, 5, {})
     assert await asyncio.wait_for(heard.get(), 5) == Event("wet", "", (X,))
     listening.cancel()
+
+
+async def test_what_is_long_over_leaves(make_store: MakeStore, shared_redis: RedisServer) -> None:
+    store = make_store()
+    day_ms = 86_400_000
+    for index in range(40):
+        # A worker of one day, a window of one day.
+        store.clock = f"={NOW + index * day_ms}"
+        bucket, owner = f"x|key=a|{index:04}", f"w{index}"
+        account = f"{ROLL}#{(NOW + index * day_ms) * 60 // 60_000}"
+        terms = {**TERMS, bucket: TERMS[X]}
+        wants = [Want(1, "app", {bucket: 9, ROLL: 9, RATE_BUCKET: 1, CALLS: 1}, {})]
+        await store.exchange(Exchange(f"h1/{owner}", 1, 1, terms, wants=wants))
+        used = {bucket: 5, account: 5}
+        rows = [row(bucket, 5, NOW + index * day_ms)]
+        rows[0][-1][account] = 5
+        await store.exchange(Exchange(f"h1/{owner}", 1, 2, used=used, rows=rows))
+        await store.bury(f"h1/{owner}", 1, used, {})
+        await store.expire()
+        assert await store.verify() == []
+    for day in range(300, 500, 20):
+        store.clock = f"={NOW + day * day_ms}"
+        await store.expire()
+        assert await store.verify() == []
+    assert await store.balances() == []
+
+    def left(name: str) -> int:
+        kind = shared_redis.run("TYPE", store._tag + name)
+        return int(shared_redis.run("ZCARD" if kind == "zset" else "HLEN", store._tag + name))
+
+    names = (
+        "bucket",
+        "out",
+        "part",
+        "lease",
+        "asking",
+        "names",
+        "has",
+        "has_part",
+        "tell",
+        "ticket",
+        "posted",
+    )
+    assert {name: left(name) for name in names} == dict.fromkeys(names, 0)
+    assert [left(name) for name in ("charged", "entered", "ended", "owner", "reply")] == [0] * 5
+
+
+async def test_amounts_that_a_script_cannot_keep_are_refused(store: RedisStore) -> None:
+    await store.exchange(ask("a", 1, {X: 10}))
+    with pytest.raises(OverflowError):
+        await store.exchange(ask("a", 2, {}, used={X: 1 << 53}))
+    assert await free(store) == 990

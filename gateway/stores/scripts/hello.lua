@@ -23,7 +23,10 @@ for _, name in ipairs(names) do
     if more ~= 0 then
       owner[IS_BACK], o[O_GIVEN], o.dirty = 1, o[O_GIVEN] + more, true
       if more > 0 then
-        o[O_OUT], b[IS_OUT], b.dirty = o[O_OUT] + more, b[IS_OUT] + more, true
+        -- The store was rebuilt, maybe with its use already.
+        local left = o[O_GIVEN] - o[O_USED] - o[O_RETURNED]
+        for _, amount in pairs(o[O_WRITTEN]) do left = left - amount end
+        let_go(b, o, -max(0, min(more, left - o[O_OUT])))
       else
         -- What was given and did not arrive was never out.
         local returned = o[O_RETURNED]
