@@ -38,6 +38,7 @@ with the same effect if it is repeated."""
 ROWS = 250
 """Rows, or accounts, that are read at once."""
 RECONNECT_S = 0.25
+FORGET_EVERY_S = 86_400
 
 _KEYS = [
     "meta",
@@ -117,7 +118,7 @@ class RedisStore:
         self._rebuilding = False
         self._copy = HostCopy(copy)
         self._mark = self._copy.mark()
-        self._copy.forget(int(now_s() * 1000))
+        self._forgot_s = -FORGET_EVERY_S
 
     async def hello(self, owner: str, epoch: int, got: Mapping[str, int]) -> None:
         """See `Store`. A reply that was not heard before is not given again: its exchange is decided anew."""
@@ -169,6 +170,9 @@ class RedisStore:
 
     async def expire(self) -> list[str]:
         """See `Store`. Also forgets, a little at a time, what is long over."""
+        if monotonic_s() - self._forgot_s > FORGET_EVERY_S:
+            self._forgot_s = monotonic_s()
+            self._copy.forget(int(now_s() * 1000))
         names: list[str] = []
         try:
             while some := await self._run("expire", {"count": STEP}):
@@ -210,10 +214,10 @@ class RedisStore:
         return balance
 
     async def rebuild(self) -> None:
-        """Done by the operation that meets a loss: tells what this host's owners have, and posts again what its
-        own copy says. The larger of what is told and what is there holds, so it may be told
-        twice. Nothing is granted for 1.5 s after the first host has: the others tell theirs meanwhile, each
-        at its next operation."""
+        """Done by the operation that meets a loss: tells what this host's owners have, and posts again what
+        its own copy says. The larger of what is told and what is there holds, so it may be told twice.
+        Nothing is granted for 1.5 s after the first host has: the others tell theirs meanwhile, each at its
+        next operation."""
         copy = self._copy
         told = words.rebuild_told(self._owners.states(), copy.terms(), copy.posted(), copy.adjusted(), STEP)
         for part in told:
@@ -349,8 +353,13 @@ class RedisStore:
             self._breaker.left()
             raise
         except (TimeoutError, OSError, RedisError, RedisClusterException) as error:
+            reason = reason_of(error)
+            if reason == "ResponseError" and "user_script" in str(error):
+                # No outage, and asked again it would be the same.
+                self._breaker.succeeded()
+                raise RuntimeError(f"a script failed: {error}") from error
             self._breaker.failed(monotonic_s())
-            raise StoreDown(reason_of(error)) from error
+            raise StoreDown(reason) from error
         self._breaker.succeeded()
         return answer
 

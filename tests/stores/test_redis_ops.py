@@ -252,3 +252,11 @@ async def test_amounts_that_a_script_cannot_keep_are_refused(store: RedisStore) 
     with pytest.raises(OverflowError):
         await store.exchange(ask("a", 2, {}, used={X: 1 << 53}))
     assert await free(store) == 990
+
+
+async def test_a_script_that_fails_is_no_outage(store: RedisStore, shared_redis: RedisServer) -> None:
+    await store.exchange(ask("a", 1, {X: 10}))
+    shared_redis.run("HSET", store._tag + "bucket", X, "spoilt")
+    with pytest.raises(RuntimeError, match="a script failed"):
+        await store.exchange(ask("a", 2, {X: 10}))
+    assert await store.expire() == []
