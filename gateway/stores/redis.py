@@ -38,7 +38,7 @@ with the same effect if it is repeated."""
 ROWS = 250
 """Rows, or accounts, that are read at once."""
 RECONNECT_S = 0.25
-FORGET_EVERY_S = 86_400
+FORGET_EVERY_S = 86_400.0
 
 _KEYS = [
     "meta",

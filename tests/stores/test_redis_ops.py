@@ -259,4 +259,4 @@ async def test_a_script_that_fails_is_no_outage(store: RedisStore, shared_redis:
     shared_redis.run("HSET", store._tag + "bucket", X, "spoilt")
     with pytest.raises(RuntimeError, match="a script failed"):
         await store.exchange(ask("a", 2, {X: 10}))
-    assert await store.expire() == []
+    assert await store.set_terms({}) == []
