@@ -232,3 +232,26 @@ class Store(Protocol):
 
 class StoreDown(Exception):
     """The store did not answer in time, or cannot be reached."""
+
+
+class StoreLost(StoreDown):
+    """The store answers, but what was written to it is gone, wholly or at its end (emptied, a failover), or
+    is being put together again. Nothing is granted until every host has told what it knows (`rebuild`)."""
+
+
+class OwnerState(NamedTuple):
+    """What a host knows of one of its owners, to rebuild a store. Sums over the epoch, as of the last
+    exchange that was answered; the next exchange tells what came after."""
+
+    owner: str
+    epoch: int
+    seq: int
+    """Of the last exchange that was answered."""
+    got: Mapping[str, int]
+    """Bucket → given to it."""
+    used: Mapping[str, int] = {}
+    """Account → used."""
+    returned: Mapping[str, int] = {}
+    """Bucket → returned."""
+    held: Mapping[str, int] = {}
+    """Bucket → held by open calls now."""
