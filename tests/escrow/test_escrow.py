@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.escrow.machine import CALM, WEIGHTS, Machine, forget_what_is_not_kept
+from tests.escrow.machine import WEIGHTS, Machine, forget_what_is_not_kept
 from tests.escrow.virtual import VirtualLoop
 from tests.stores.memory import MemoryStore
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.stores.teller import row
-
 from gateway.line.limits import ASK_S
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.link.journal import Journal, Journaled
@@ -20,6 +18,7 @@ from gateway.quota.purse import AMOUNTS, LIKELY_TOKENS, NANOUSD, ONE, TOKENS, Pu
 from gateway.quota.purses import Hold, Purses, Seat
 from gateway.quota.rule import Rule
 from tests.escrow.virtual import VirtualLoop
+from tests.stores.teller import row
 
 
 class Killed(BaseException):
