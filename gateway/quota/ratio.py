@@ -29,11 +29,13 @@ _LEAST, _MOST = 1.0, 16.0
 class Ratio:
     """Exponentially decaying sums of bytes and tokens: long calls, which cost most, weigh most."""
 
-    __slots__ = ("_bytes", "_tokens", "is_learned")
+    __slots__ = ("_bytes", "_per_byte", "_tokens", "is_learned")
 
     def __init__(self, start: float = START) -> None:
         self._bytes = start * _WEIGHT_TOKENS
         self._tokens = _WEIGHT_TOKENS
+        self._per_byte = MARGIN / self.bytes_per_token
+        """Tokens that are held for a byte of text."""
         self.is_learned = False
         """True once a provider has reported something: before that it is a guess about the model."""
 
@@ -48,10 +50,12 @@ class Ratio:
             return
         self._bytes = self._bytes * _DECAY + bound.text_bytes
         self._tokens = self._tokens * _DECAY + usage.total_input
+        self._per_byte = MARGIN / self.bytes_per_token
         self.is_learned = True
 
     def input_tokens(self, bound: Bound, image_tokens: int = IMAGE_TOKENS) -> int:
         """Input tokens to hold for a call, never more than its bound."""
-        text = bound.text_bytes * MARGIN / self.bytes_per_token
-        media = bound.images * image_tokens + bound.audio_bytes // AUDIO_BYTES
-        return min(bound.tokens, int(text) + 1 + media)
+        tokens = int(bound.text_bytes * self._per_byte) + 1
+        if bound.images or bound.audio_bytes:
+            tokens += bound.images * image_tokens + bound.audio_bytes // AUDIO_BYTES
+        return tokens if tokens < bound.tokens else bound.tokens

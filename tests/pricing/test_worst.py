@@ -158,7 +158,7 @@ def test_fees_are_charged_and_held_by_the_call_and_by_the_search() -> None:
     price = Price.from_table({"standard": [(0, priced(input=1_000))], "fees": {"call": 5, "search": 70}})
     assert price.cost_nanousd(Usage(input=2)) == 7
     assert price.cost_nanousd(Usage(input=2, reasoning=1, searches=2)) == 147
-    assert price.worst(2, searches=2) == Worst(1_000, 0, 145)
+    assert price.worst(2, searches=2) == Worst.of(1_000, 0)._replace(fee_nanousd=145)
 
 
 def test_free_model_is_held_at_nothing() -> None:
