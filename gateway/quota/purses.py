@@ -7,7 +7,7 @@ and milliseconds of the day's clock for windows. The algorithm is escrow with re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from gateway.quota.contract import SLICES, Exchange, Refusal, Reply, Terms, Want
@@ -35,6 +35,7 @@ class Book(Protocol):
     def forget(self, at: int) -> None: ...
     def hold(self, pairs: Iterable[tuple[int, int]]) -> int: ...
     def clear(self, at: int) -> None: ...
+    def held(self) -> Container[int]: ...
 
 
 class Pair(NamedTuple):
@@ -97,6 +98,8 @@ class Purses:
         """Asks that were sent."""
         self._last_id = 0
         self._said_s = 0.0
+        self._is_telling = False
+        """True while an exchange is not answered: what it tells, nobody but the journal may know."""
 
     # purses
 
@@ -238,7 +241,10 @@ class Purses:
     @property
     def has_refunds(self) -> bool:
         """True if a purse that is shut has something to give back: within 5 ms."""
-        return any(not purse.is_open and purse.balance > 0 for purse in self._news)
+        return any(
+            not purse.is_open and (purse.balance > 0 or purse.returned != purse.told_returned)
+            for purse in self._news
+        )
 
     @property
     def has_news(self) -> bool:
@@ -265,6 +271,7 @@ class Purses:
         said.rows, self.rows = self.rows, []
         said.terms = terms
         self._said_s = now_s
+        self._is_telling = True
         return said
 
     def connected(self) -> None:
@@ -329,9 +336,14 @@ class Purses:
         """Takes in a reply (or, with `seq` 0, what became of wants that waited): the asks that are decided,
         for whoever waits for them. `renewed_s`: when the exchange was sent that this answers."""
         if reply.seq:
+            self._is_telling = False
+            if now_s >= self.until_s:
+                # The lease may have run out, and what we had been written off: of a rate others may have had
+                # the refill since, so what is left of it is none any more.
+                self.give_all_back()
             self.until_s = renewed_s + LEASE_S
             self.owners = reply.owners
-            self._take_in(reply)
+        self._take_in(reply)
         decided: list[tuple[Ask, Hold | Refusal]] = []
         for number in reply.granted:
             ask = self._asked.pop(number, None)
@@ -392,20 +404,26 @@ class Purses:
                 self._active.discard(purse)
 
     def close_windows(self, wall_ms: int) -> None:
-        """Lets go of what no call can use any more: windows that ended an hour ago, old parts."""
+        """Lets go of what no call can use any more and the store was told: windows that ended an hour ago,
+        old parts."""
+        old: list[tuple[Purse, int]] = []
         for purse in list(self._purses.values()):
             if wall_ms >= purse.until_ms and purse.balance:
                 self._shut(purse)
-            if purse in self._news or purse.held:
+            if self._is_telling:
                 continue
-            old = [part for part in purse.accounts if part < purse.part - KEPT_PARTS]
-            if wall_ms >= purse.until_ms + 3_600_000 and not purse.balance:
-                old = list(purse.accounts)
+            is_over = wall_ms >= purse.until_ms + 3_600_000
+            if is_over and not (purse in self._news or purse.held or purse.balance):
+                old += [(purse, part) for part in purse.accounts]
                 del self._purses[purse.bucket]
                 self._active.discard(purse)
-            for part in old:
-                account = purse.accounts.pop(part)
-                del self._names[account], self._told[account]
+            elif len(purse.accounts) > KEPT_PARTS:
+                old += [(purse, part) for part in purse.accounts if part < purse.part - KEPT_PARTS]
+        held = self._journal.held() if old else ()
+        for purse, part in old:
+            account = purse.accounts[part]
+            if account not in held and self._values[account] == self._told[account]:
+                del purse.accounts[part], self._names[account], self._told[account]
                 self._journal.forget(account)
 
     def give_all_back(self) -> None:
@@ -415,7 +433,11 @@ class Purses:
                 self._shut(purse)
 
     def _shut(self, purse: Purse) -> None:
+        """Nothing more is taken from what it has now."""
         purse.is_open, purse.low = False, 0
+        if purse.balance > 0:
+            purse.returned += purse.balance
+            purse.balance = 0
         self._news.add(purse)
 
     def _gain(self, bucket: str, amount: int) -> None:
