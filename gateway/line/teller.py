@@ -106,6 +106,8 @@ class Teller:
                 decided(outcome)
         if self._purses.is_hurried:
             self._send()
+        elif self._purses.has_refunds:
+            self.later(REFUND_S)
 
     def on_recall(self, buckets: Sequence[str]) -> None:
         self._purses.recalled(buckets)

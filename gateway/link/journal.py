@@ -114,6 +114,16 @@ class Journal:
             following, values[at + NEXT] = values[at + NEXT], 0
             self.clear(following)
 
+    def held(self) -> set[int]:
+        """The accounts that holds name."""
+        values = self.values
+        found: set[int] = set()
+        for place, pairs in enumerate(values[_HOLDS_AT::_HOLD].tolist()):
+            if pairs:
+                at = _HOLDS_AT + place * _HOLD
+                found.update(values[at + 1 : at + 1 + 2 * pairs : 2].tolist())
+        return found
+
     def close(self) -> None:
         """Unmaps it and gives up the lock; the file stays for whoever settles it."""
         self.values.release()

@@ -24,7 +24,7 @@ from gateway.quota.contract import (
 from gateway.quota.decision import DRY_MS, refuse
 from gateway.quota.owners import ALIVE, DEAD, FORGOTTEN, LEASE_MS, Owner
 from gateway.quota.owners import LOST as IS_LOST
-from gateway.quota.sharing import recall, slice_of
+from gateway.quota.sharing import recall, slice_of, wait_for
 from gateway.quota.shelf import Shelf, account_of, rule_of, sum_moved
 
 
@@ -375,6 +375,9 @@ class Book(Shelf):
             if names:
                 reply.recalls.setdefault(bucket_id, []).extend(names)
                 self._shut(self.buckets[bucket_id], holders or ())
+        for bucket_id in want.needs:
+            # Also of what suffices now: a slice of that would leave this want short of it in the end.
+            wait_for(self.buckets[bucket_id], owner.key, now_ms)
         reply.parked[want.id] = list(found)
         return True
 

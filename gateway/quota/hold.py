@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Protocol
 
 from gateway.quota.contract import Refusal
@@ -21,6 +21,7 @@ class Book(Protocol):
     def forget(self, at: int) -> None: ...
     def hold(self, pairs: Sequence[tuple[int, int]]) -> int: ...
     def clear(self, at: int) -> None: ...
+    def held(self) -> Container[int]: ...
 
 
 class Hold:

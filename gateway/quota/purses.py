@@ -54,6 +54,8 @@ class Purses:
         """Asks that were sent."""
         self._last_id = 0
         self._said_s = 0.0
+        self._is_telling = False
+        """True while an exchange is not answered: what it tells, nobody but the journal may know."""
 
     # purses
 
@@ -237,6 +239,7 @@ class Purses:
         said.rows, self.rows = self.rows, []
         said.terms = terms
         self._said_s = now_s
+        self._is_telling = True
         return said
 
     def connected(self) -> None:
@@ -302,9 +305,14 @@ class Purses:
         """Takes in a reply (or, with `seq` 0, what became of wants that waited): the asks that are decided,
         for whoever waits for them. `renewed_s`: when the exchange was sent that this answers."""
         if reply.seq:
+            self._is_telling = False
+            if now_s >= self.until_s:
+                # The lease may have run out, and what we had been written off: of a rate others may have had
+                # the refill since, so what is left of it is none any more.
+                self.give_all_back()
             self.until_s = renewed_s + LEASE_S
             self.owners = reply.owners
-            self._take_in(reply)
+        self._take_in(reply)
         decided: list[tuple[Ask, Hold | Refusal]] = []
         for number in reply.granted:
             ask = self._asked.pop(number, None)
@@ -367,20 +375,26 @@ class Purses:
                 self._active.discard(purse)
 
     def close_windows(self, wall_ms: int) -> None:
-        """Lets go of what no call can use any more: windows that ended an hour ago, old parts."""
+        """Lets go of what no call can use any more and the store was told: windows that ended an hour ago,
+        old parts."""
+        old: list[tuple[Purse, int]] = []
         for purse in list(self._purses.values()):
             if wall_ms >= purse.until_ms and purse.balance:
                 self._shut(purse)
-            if purse in self._news or purse.held:
+            if self._is_telling:
                 continue
-            old = [part for part in purse.accounts if part < purse.part - KEPT_PARTS]
-            if wall_ms >= purse.until_ms + 3_600_000 and not purse.balance:
-                old = list(purse.accounts)
+            is_over = wall_ms >= purse.until_ms + 3_600_000
+            if is_over and not (purse in self._news or purse.held or purse.balance):
+                old += [(purse, part) for part in purse.accounts]
                 del self._purses[purse.bucket]
                 self._active.discard(purse)
-            for part in old:
-                account = purse.accounts.pop(part)
-                del self._names[account], self._told[account]
+            elif len(purse.accounts) > KEPT_PARTS:
+                old += [(purse, part) for part in purse.accounts if part < purse.part - KEPT_PARTS]
+        held = self._journal.held() if old else ()
+        for purse, part in old:
+            account = purse.accounts[part]
+            if account not in held and self._values[account] == self._told[account]:
+                del purse.accounts[part], self._names[account], self._told[account]
                 self._journal.forget(account)
 
     def give_all_back(self) -> None:
@@ -390,7 +404,12 @@ class Purses:
                 self._shut(purse)
 
     def _shut(self, purse: Purse) -> None:
+        """Nothing more is taken from what it has now."""
         purse.is_open, purse.low = False, 0
+        if purse.balance > 0:
+            purse.returned += purse.balance
+            purse.balance = 0
+            self.has_refunds = True
         self._news.add(purse)
 
     def _gain(self, bucket: str, amount: int) -> None:
@@ -400,6 +419,7 @@ class Purses:
         purse.balance += amount
         if not purse.is_open:
             self._news.add(purse)
+            self.has_refunds = True
 
     def _take_in(self, reply: Reply) -> None:
         for bucket, amount in reply.slices.items():
@@ -428,6 +448,7 @@ class Purses:
         for purse, place in ask.seats:
             purse.balance += ask.amounts[place]
             self._news.add(purse)
+        self.has_refunds = True
         return None
 
     def _owned(self, ask: Ask) -> Hold:

@@ -33,11 +33,14 @@ def slice_of(bucket: Bucket, out: Out, wish: int, now_ms: int) -> int | None:
 
 
 def recall(bucket: Bucket, asker: str, now_ms: int) -> list[str] | None:
-    """The owners that have something in open purses, to be shut; the bucket is waited for. None: there is
-    nothing to wait for. What was told to be held counts too: a call may have ended since, and what it gave
-    back lies in the purse."""
+    """The owners that have something in open purses, to be shut. None: there is nothing to wait for. What
+    was told to be held counts too: a call may have ended since, and what it gave back lies in the purse."""
     holders = [key for key, out in bucket.outs.items() if key != asker and out.open and out.out]
     if not holders and not bucket.is_waited_for(now_ms):
         return None
-    bucket.waits[asker] = now_ms + WAIT_MS
     return holders
+
+
+def wait_for(bucket: Bucket, owner: str, now_ms: int) -> None:
+    """An owner's want waits: nobody is given slices of the bucket."""
+    bucket.waits[owner] = now_ms + WAIT_MS

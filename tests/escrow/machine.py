@@ -115,6 +115,7 @@ class Machine(World):
         self.epoch = 0
         self.names = [f"worker-{number}" for number in range(workers)]
         self.meters = Meters()
+        self.parked: dict[tuple[str, int], list[str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.bad: list[Worker] = []
         """Cut off: alive, or dead and not read."""
@@ -308,9 +309,17 @@ class Machine(World):
 
     def seen(self, exchange: Exchange, reply: Reply) -> None:
         """P4, when the store decides."""
+        self.count("decided" if exchange.final else "exchanged")
         if not self.is_calm or self.bad:
             return
+        for want, short in reply.parked.items():
+            self.parked[exchange.owner, want] = short
         for refusal in reply.refused:
+            parked = self.parked.pop((exchange.owner, refusal.id), None)
+            if parked is not None and refusal.bucket not in parked:
+                # It fell short while the want waited for another one, which is not called back for again.
+                self.count("fell short meanwhile")
+                continue
             for other in self.workers:
                 purse = other.purses._purses.get(refusal.bucket)
                 if other.name != exchange.owner and purse is not None and purse.is_open and purse.balance > 0:

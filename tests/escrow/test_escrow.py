@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.escrow.machine import WEIGHTS, Machine, forget_what_is_not_kept
+from tests.escrow.machine import CALM, WEIGHTS, Machine, forget_what_is_not_kept
 from tests.escrow.virtual import VirtualLoop
 from tests.stores.memory import MemoryStore
 
@@ -48,5 +48,10 @@ def walk(
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + 4))
-def test_nothing_is_lost_made_or_kept_from_others(tmp_path: Path, seed: int) -> None:
-    walk(tmp_path, seed, 2_000)
+def test_nothing_is_lost_or_made_whatever_fails(tmp_path: Path, seed: int) -> None:
+    walk(tmp_path, seed, 3_000)
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 2))
+def test_nobody_is_refused_what_lies_idle_nor_waits_in_vain(tmp_path: Path, seed: int) -> None:
+    walk(tmp_path, seed + 500, 3_000, CALM)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.link.journal import Journal, read_journal
 from gateway.quota.book import Book
-from gateway.quota.contract import MONEY, RATE, Refusal, Reply, Terms
+from gateway.quota.contract import MONEY, RATE, ROLLING, Refusal, Reply, Terms
 from gateway.quota.purse import Purse, Spent
 from gateway.quota.purses import Ask, Hold, Purses
 from tests.escrow.worker import amounts_of, rule_of
@@ -115,3 +115,60 @@ def test_wants_of_one_owner_wait_for_the_same_recall(owners: list[Owner], book: 
     _, later = poor.ask(purse, amounts_of(0, 900))
     assert sorted(poor.tell().parked) == [3]
     assert heard == later == []
+
+
+def test_a_reply_about_wants_that_waited_may_shut_a_purse(owners: list[Owner]) -> None:
+    owner = owners[0]
+    purse = owner.purse(DAY, Terms(MONEY, 1_000))
+    owner.purses.settle(held(owner, purse, 100), Spent(0, 0, 0, 0))
+    assert purse.is_open
+    owner.hear(Reply(0, shut=[DAY]))
+    assert (purse.is_open, purse.balance) == (False, 0)
+
+
+def test_of_a_rate_nothing_is_taken_that_was_written_off(owners: list[Owner], book: Book) -> None:
+    """Cut off for longer than its lease: what it had was dropped, and refilled for others."""
+    owner = owners[0]
+    purse = owner.purse("rate.requests|key=a|", Terms(RATE, 600, burst=600, window_ms=60_000), "requests")
+    held(owner, purse, 0)
+    assert purse.balance > 0
+    assert book.expire(NOW_MS + 31_000) == ["worker-0"]
+    owner.tell(31.0)
+    assert owner.purses.take([(purse, purse.need_at)], amounts_of(0, 0), 31.0) is None
+
+
+HOUR_MS = 3_600_000
+
+
+def test_an_account_is_not_forgotten_before_the_store_has_answered(owners: list[Owner]) -> None:
+    owner = owners[0]
+    purse = owner.purse(DAY, Terms(MONEY, 1_000))
+    hold = held(owner, purse, 100)
+    purse.until_ms = 0
+    owner.purses.settle(hold, Spent(0, 0, 0, 30))
+    owner.purses.tick(0.1, 1)
+    assert owner.purses.exchange(0.1) is not None
+    owner.purses.close_windows(2 * HOUR_MS)
+    said = read_journal(owner.journal.path)
+    assert said is not None and said.used == {DAY: 30}
+    owner.hear(Reply(owner.seq + 1))
+    owner.purses.close_windows(2 * HOUR_MS)
+    said = read_journal(owner.journal.path)
+    assert said is not None and said.used == {}
+
+
+def test_old_parts_of_a_busy_rolling_window_are_forgotten(owners: list[Owner]) -> None:
+    owner = owners[0]
+    purse = owner.purse("roll|key=a|rolling", Terms(ROLLING, 10_000, window_ms=60_000))
+    kept = held(owner, purse, 5)
+    for part in range(1, 101):
+        owner.purses.place(purse, part)
+        held(owner, purse, 1)
+    owner.tell()
+    owner.purses.close_windows(NOW_MS)
+    # No longer than a window, but for those that calls still hold.
+    assert len(purse.accounts) == 101
+    owner.purses.settle(kept, None)
+    owner.tell()
+    owner.purses.close_windows(NOW_MS)
+    assert 0 not in purse.accounts and len(purse.accounts) == 100
