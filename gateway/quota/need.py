@@ -57,6 +57,7 @@ class Flat:
     __slots__ = ("amounts", "nanousd")
     cap: int | None = None
     input = output = 0
+    is_shrunk = False
     worst: Worst | None = None
 
     def __init__(self, nanousd: int | None) -> None:
@@ -83,6 +84,7 @@ class Need:
         "asked",
         "cap",
         "input",
+        "is_shrunk",
         "output",
         "worst",
     )
@@ -95,6 +97,8 @@ class Need:
         self._likely_input = guess.ratio.input_tokens(bound)
         self.input = UNLIMITED if most is None else most
         """Input tokens at most; `UNLIMITED` if nothing bounds them."""
+        self.is_shrunk = False
+        """True once the cap is less than what the call would have had."""
         self._floor = floor_of(is_reasoning=target.reasoning)
         self.cap = cap_of(
             asked,
@@ -148,5 +152,6 @@ class Need:
         if cap is None or cap >= self.cap:
             return False
         self.cap = cap
+        self.is_shrunk = True
         self._fill()
         return True

@@ -16,8 +16,6 @@ from gateway.quota.window import window
 
 _COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
 
-_COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
-
 
 class Plan:
     """The purses of one kind of call. `until_ms`: the plan holds until then (a window ends)."""
@@ -32,7 +30,11 @@ class Plan:
         "is_strict",
         "must_price",
         "refuses_unbounded",
+        "requests",
         "slots",
+        "tokens",
+        "told",
+        "told_s",
         "until_ms",
         "writes_cap",
     )
@@ -48,6 +50,14 @@ class Plan:
         places = {place for _, (_, place) in seats}
         self.is_measured = bool(places - {ONE})
         """True if the call must be measured: tokens or money count."""
+        told = [
+            purse for rule, (purse, _) in seats if purse.is_rate and not (rule.attempts or rule.is_shadow)
+        ]
+        self.requests = tuple(purse for purse in told if purse.at_once)
+        """Rates of the caller, of which its answers tell what is left."""
+        self.tokens = tuple(purse for purse in told if not purse.at_once)
+        self.told, self.told_s = b"", 0.0
+        """What answers tell of them, and since when."""
         enforced = [rule for rule, _ in seats if not rule.is_shadow]
         budgets = [rule for rule in enforced if rule.is_money]
         self.has_money = bool(places & {NANOUSD, LIKELY_NANOUSD})

@@ -87,6 +87,9 @@ class Purse:
     dry_need: int = 0
     refusal: Refusal | None = None
     """The last one that the store gave."""
+    level: float = 0.0
+    """Rates: what there was in all, as far as this worker can know, at `level_s` (0: nobody asked yet)."""
+    level_s: float = 0.0
     busy_s: float = 0.0
     """Slots: how long a call keeps one, the running mean."""
     told_returned: int = 0
@@ -138,6 +141,19 @@ class Purse:
     def target(self) -> int:
         """What it would like to have: the demand of a second, and at least a thousandth of the limit."""
         return max(int(self.demand) + self.asked, self.terms.most >> FLOOR_SHIFT, 1)
+
+    def remaining(self, owners: int, now_s: float) -> int:
+        """Rates: what the bucket still has, as far as we can know: it refills, we take from it, and `owners`
+        take as much as we do. No less than what we have ourselves."""
+        terms = self.terms
+        if self.level_s:
+            self.level += (now_s - self.level_s) * 1000 * terms.limit / terms.window_ms
+        else:
+            self.level = terms.burst - self.asked * owners
+        self.level_s = now_s
+        if self.level > terms.burst:
+            self.level = terms.burst
+        return max(0, int(self.level), min(self.balance, terms.burst))
 
     def note(self, need: int) -> None:
         """A call needs so much."""

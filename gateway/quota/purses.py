@@ -50,11 +50,13 @@ class Pair(NamedTuple):
 class Hold:
     """What one attempt (or, of calls at once, one call) holds."""
 
-    __slots__ = ("pairs", "records")
+    __slots__ = ("over", "pairs", "records")
 
     def __init__(self, pairs: list[Pair], records: Sequence[int]) -> None:
         self.pairs = pairs
         self.records = records
+        self.over: Sequence[Purse] = ()
+        """Of rules that only watch: those that would have refused it."""
 
 
 class Ask:
@@ -195,6 +197,7 @@ class Purses:
                     if purse.is_wall and need:
                         overshoot = max(overshoot, used - need)
             purse.held -= covered
+            purse.level += (need - used) * self.owners
             purse.balance += covered - used
             if purse.balance < 0:
                 # What was used beyond the hold comes from what else we have. More than that is no debt of
@@ -218,6 +221,7 @@ class Purses:
         pairs: list[Pair] = []
         for purse, place in seats:
             need = amounts[place]
+            purse.level -= need * self.owners
             if purse.at_once:
                 self._values[purse.account] += need
                 if purse in free:
@@ -340,6 +344,8 @@ class Purses:
             if ask is not None:
                 hold = self._granted(ask)
                 if hold is not None:
+                    if reply.over:
+                        hold.over = [purse for purse, _ in ask.seats if purse.bucket in reply.over]
                     decided.append((ask, hold))
         for refusal in reply.refused:
             ask = self._asked.pop(refusal.id, None)
@@ -462,6 +468,7 @@ class Purses:
         if purse is None:
             return
         purse.refusal = refusal
+        purse.level, purse.level_s = refusal.free, now_s
         purse.dry_until_s = now_s + refusal.dry_ms / 1000
         purse.dry_need = next((ask.amounts[place] for each, place in ask.seats if each is purse), 0)
 
