@@ -57,9 +57,9 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
             refused_keys: frozenset[ProviderKey] = frozenset()
             while True:
                 try:
-                    claim = line.limits.take(exchange, model, target)
+                    claim = exchange.limits.take(exchange, model, target)
                     if claim is None:
-                        claim = await line.limits.ask(exchange, model, target)
+                        claim = await exchange.limits.ask(exchange, model, target)
                 except TargetFull as error:
                     full = error
                     break

@@ -73,7 +73,7 @@ async def pass_through(exchange: Exchange, passing: Passing) -> None:
         exchange.admission.key, passing.family, passing.family, tags=exchange.admission.tags
     )
     costs = passage.nanousd_per_call if passing.makes else 0
-    exchange.claim = await exchange.line.limits.claim_passing(exchange, passage, costs)
+    exchange.claim = await exchange.limits.claim_passing(exchange, passage, costs)
     exchange.attempts = 1
     try:
         await _answer(exchange, guard, ready)

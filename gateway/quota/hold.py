@@ -28,12 +28,14 @@ class Hold:
     """What one attempt (or, of calls at once, one call) holds: `amounts` of `seats`, but for what is used at
     once. `record`: where the journal has it, -1 if nowhere."""
 
-    __slots__ = ("amounts", "record", "seats", "uncovered")
+    __slots__ = ("amounts", "over", "record", "seats", "uncovered")
 
     def __init__(self, seats: Sequence[Seat], amounts: Sequence[int], record: int) -> None:
         self.seats = seats
         self.amounts = amounts
         self.record = record
+        self.over: Sequence[Purse] = ()
+        """Of rules that only watch: those that would have refused it."""
         self.uncovered: Iterable[Purse] = ()
         """Purses that were debited nothing, since the store could not be asked."""
 

@@ -58,6 +58,7 @@ class Flat:
     __slots__ = ("amounts", "nanousd")
     cap: int | None = None
     input = output = 0
+    is_shrunk = False
     worst: Worst | None = None
 
     def __init__(self, nanousd: int | None) -> None:
@@ -84,6 +85,7 @@ class Need:
         "asked",
         "cap",
         "input",
+        "is_shrunk",
         "output",
         "worst",
     )
@@ -96,6 +98,8 @@ class Need:
         most = bound.tokens if not bound.unbounded else bound.held_tokens(target.context)
         self.input = UNLIMITED if most is None else most
         """Input tokens at most; `UNLIMITED` if nothing bounds them."""
+        self.is_shrunk = False
+        """True once the cap is less than what the call would have had."""
         self.cap = self._cap(call, bound, target)
         self.worst: Worst | None = None
         if plan.has_money and target.price is not None:
@@ -157,5 +161,6 @@ class Need:
         if cap is None or cap >= self.cap:
             return False
         self.cap = cap
+        self.is_shrunk = True
         self._fill()
         return True

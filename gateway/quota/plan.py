@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.policy.snapshot import Key, Model, Target
 from gateway.quota.cap import DEFAULT_OUTPUT_TOKENS
-from gateway.quota.contract import MONEY, ROLLING
+from gateway.quota.contract import MONEY, RATE, ROLLING
 from gateway.quota.hold import Seat
 from gateway.quota.purse import (
     LIKELY_INPUT,
@@ -22,8 +22,6 @@ from gateway.quota.purses import Purses
 from gateway.quota.rule import Rule
 from gateway.quota.subject import OTHER, Caller, subjects, user_of
 from gateway.quota.window import window
-
-_COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
 
 _COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
 
@@ -44,7 +42,11 @@ class Plan:
         "is_strict",
         "must_price",
         "refuses_unbounded",
+        "requests",
         "slots",
+        "tokens",
+        "told",
+        "told_s",
         "until_ms",
         "writes_cap",
     )
@@ -62,6 +64,14 @@ class Plan:
         """True if the call must be measured: tokens or money count."""
         self.guesses = any(place in _LIKELY for place in places)
         """True if something holds an estimate."""
+        told = [
+            purse for rule, (purse, _) in seats if rule.kind == RATE and not (rule.attempts or rule.is_shadow)
+        ]
+        self.requests = tuple(purse for purse in told if purse.at_once)
+        """Rates of the caller, of which its answers tell what is left."""
+        self.tokens = tuple(purse for purse in told if not purse.at_once)
+        self.told, self.told_s = b"", 0.0
+        """What answers tell of them, and since when."""
         enforced = [rule for rule, _ in seats if not rule.is_shadow]
         budgets = [rule for rule in enforced if rule.is_money]
         self.has_money = bool(places & {NANOUSD, LIKELY_NANOUSD})

@@ -88,6 +88,11 @@ class Purse:
     dry_need: int = 0
     refusal: Refusal | None = None
     """The last one that the store gave."""
+    level: float = 0.0
+    """Rates: what there was in all, as far as this worker can know, at `level_s` (0: nobody asked yet)."""
+    level_s: float = 0.0
+    seen: int = 0
+    """What had been consumed then by this worker's calls."""
     busy_s: float = 0.0
     """Slots: how long a call keeps one, the running mean."""
     told_returned: int = 0
@@ -130,6 +135,20 @@ class Purse:
     def target(self) -> int:
         """What it would like to have: the demand of a second, and at least a thousandth of the limit."""
         return max(int(self.demand) + self.asked, self.terms.most >> FLOOR_SHIFT, 1)
+
+    def remaining(self, consumed: int, owners: int, now_s: float) -> int:
+        """Rates: what the bucket still has, as far as we can know: it refills, and each of `owners` takes
+        from it as much as we do (`consumed`, in all). No less than what we have ourselves."""
+        terms = self.terms
+        if self.level_s:
+            self.level += (now_s - self.level_s) * 1000 * terms.limit / terms.window_ms
+        else:
+            self.level = float(terms.burst)
+        self.level -= (consumed - self.seen) * owners
+        self.level_s, self.seen = now_s, consumed
+        if self.level > terms.burst:
+            self.level = terms.burst
+        return max(0, int(self.level), min(self.balance, terms.burst))
 
     def note(self, need: int) -> None:
         """A call needs so much."""

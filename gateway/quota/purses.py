@@ -119,6 +119,11 @@ class Purses:
                 purse.held += need
         return hold
 
+    def consumed(self, purse: Purse) -> int:
+        """Of a rate: what calls have used in all, and what those under way hold."""
+        used: int = self._values[purse.account]
+        return used + purse.held
+
     def refusal(self, seats: Sequence[Seat], amounts: Sequence[int], now_s: float) -> Refusal | None:
         """The store's last word, if it still stands: so much was refused a moment ago."""
         for purse, place in seats:
@@ -319,6 +324,8 @@ class Purses:
             if ask is not None:
                 hold = self._granted(ask)
                 if hold is not None:
+                    if reply.over:
+                        hold.over = [purse for purse, _ in ask.seats if purse.bucket in reply.over]
                     decided.append((ask, hold))
         for refusal in reply.refused:
             ask = self._asked.pop(refusal.id, None)
@@ -467,6 +474,7 @@ class Purses:
         if purse is None:
             return
         purse.refusal = refusal
+        purse.level, purse.level_s, purse.seen = refusal.free, now_s, self.consumed(purse)
         purse.dry_until_s = now_s + refusal.dry_ms / 1000
         purse.dry_need = next((ask.amounts[place] for each, place in ask.seats if each is purse), 0)
 
