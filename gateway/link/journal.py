@@ -181,6 +181,6 @@ def read_journal(path: Path) -> Journaled | None:
         at = _HOLDS_AT + place * _HOLD
         for pair in range(min(pairs, PAIRS)):
             name = names.get(values[at + 1 + 2 * pair])
-            if name is not None:
+            if name is not None and values[at + 2 + 2 * pair]:
                 holds[name] = holds.get(name, 0) + values[at + 2 + 2 * pair]
     return Journaled(owner, int(epoch), used, holds)
