@@ -43,7 +43,7 @@ def walk(
                 worker.is_dead = True
                 worker.journal.values = worker._memory
                 worker.journal.close()
-        loop.close()
+        loop.finish()
     return machine
 
 

@@ -40,6 +40,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: list[Any]) -> None:
         pass
 
+    def finish(self) -> None:
+        """Ends what still runs."""
+        self.set_exception_handler(lambda loop, context: None)
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+        self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.close()
+
     async def create_unix_connection(  # type: ignore[override]
         self, protocol_factory: Callable[[], Any], path: str
     ) -> tuple[Any, Any]:
