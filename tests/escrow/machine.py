@@ -520,6 +520,7 @@ class Machine(World):
         """The keeper sets them as soon as it can."""
         while True:
             if not self.keeper.is_dead:
+                self.trouble()  # What it calls back at once is under way when others ask.
                 with suppress(StoreDown):
                     await self.keeper.set_terms(terms)
                     return
