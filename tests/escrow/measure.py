@@ -1,4 +1,4 @@
-"""What purses save: round trips per 1,000 calls and false refusals, in virtual time, with the gateway's own code.
+"""What purses save: round trips per 1,000 calls and false refusals, in virtual time, with the real code.
 
     python -m tests.escrow.measure [SECONDS]
 
