@@ -36,6 +36,8 @@ class Way:
         self.down = ""
         self.is_dead = False
         self.die_after: Callable[[], None] | None = None
+        self.replayed: Callable[[str], None] | None = None
+        """Hears what was different when an exchange was said twice; None: none is."""
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._store, name)
@@ -46,6 +48,8 @@ class Way:
             if self.down == "before":
                 raise StoreDown("down")
             result = await operation(*arguments)
+            if name == "exchange" and self.replayed is not None:
+                await self._replay(operation, arguments[0], result)
             if name == "exchange":
                 self._seen(arguments[0], result)
                 if self.die_after is not None:
@@ -57,6 +61,17 @@ class Way:
             return result
 
         return asked
+
+    async def _replay(self, operation: Any, exchange: Exchange, reply: Reply) -> None:
+        """P7: the same exchange again changes nothing, and is answered alike."""
+        assert self.replayed is not None
+        book = self._store.book
+        before = {bucket.id: (bucket.total, bucket.out, bucket.spent) for bucket in book.buckets.values()}
+        again = await operation(exchange)
+        after = {bucket.id: (bucket.total, bucket.out, bucket.spent) for bucket in book.buckets.values()}
+        same = (again.granted, again.back, again.slices) == (reply.granted, reply.back, reply.slices)
+        if before != after or not same:
+            self.replayed(f"P7 {exchange}: {reply} and then {again}")
 
 
 class Keeper:

@@ -57,6 +57,7 @@ WEIGHTS = {
     "stall": 0.3,
     "kill": 0.1,
     "kill_at_a_write": 0.3,
+    "replay": 1,
     "kill_the_keeper": 0.3,
     "kill_the_keeper_after_a_commit": 0.3,
     "store_down": 0.2,
@@ -411,6 +412,11 @@ class Machine(World):
         if dead in self.workers:
             self.workers[self.workers.index(dead)] = self._worker(dead.name)
 
+    async def _replay(self, _: Worker) -> None:
+        """For a while all exchanges are said twice."""
+        self.keeper.way.replayed = self.fail
+        self.loop.call_later(0.02, setattr, self.keeper.way, "replayed", None)
+
     async def _kill_the_keeper(self, _: Worker) -> None:
         if self.keeper.is_dead:
             return
@@ -520,6 +526,7 @@ class Machine(World):
         """The keeper sets them as soon as it can."""
         while True:
             if not self.keeper.is_dead:
+                self.trouble()  # What it calls back at once is under way when others ask.
                 with suppress(StoreDown):
                     await self.keeper.set_terms(terms)
                     return

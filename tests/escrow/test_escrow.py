@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.stores.embedded import EmbeddedStore
 from tests.escrow.machine import CALM, WEIGHTS, Machine, forget_what_is_not_kept
 from tests.escrow.virtual import VirtualLoop
 from tests.stores.memory import MemoryStore
@@ -29,6 +30,19 @@ class Remembered(MemoryStore):
         return self
 
 
+class Filed(EmbeddedStore):
+    """The embedded store; the next keeper opens the file again."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine.folder / "ledger.db", lambda: machine.now_ms)
+        self.machine = machine
+
+    def again(self) -> Filed:
+        """As the next keeper finds it."""
+        self._connection.close()
+        return Filed(self.machine)
+
+
 def walk(
     folder: Path, seed: int, steps: int, weights: Mapping[str, float] = WEIGHTS, make_store: Any = Remembered
 ) -> Machine:
@@ -43,7 +57,7 @@ def walk(
                 worker.is_dead = True
                 worker.journal.values = worker._memory
                 worker.journal.close()
-        loop.close()
+        loop.finish()
     return machine
 
 
@@ -55,3 +69,18 @@ def test_nothing_is_lost_or_made_whatever_fails(tmp_path: Path, seed: int) -> No
 @pytest.mark.parametrize("seed", range(SEED, SEED + 2))
 def test_nobody_is_refused_what_lies_idle_nor_waits_in_vain(tmp_path: Path, seed: int) -> None:
     walk(tmp_path, seed + 500, 3_000, CALM)
+
+
+def test_the_embedded_store_is_the_same_for_the_next_keeper(tmp_path: Path) -> None:
+    walk(tmp_path, SEED, 1_500, make_store=Filed)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3_600)
+def test_a_million_steps(tmp_path: Path) -> None:
+    for seed in range(SEED + 1_000, SEED + 1_200):
+        walk(tmp_path / str(seed), seed, 3_000)
+    for seed in range(SEED + 2_000, SEED + 2_100):
+        walk(tmp_path / str(seed), seed, 3_000, CALM)
+    for seed in range(SEED + 3_000, SEED + 3_050):
+        walk(tmp_path / str(seed), seed, 2_000, make_store=Filed)

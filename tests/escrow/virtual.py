@@ -40,6 +40,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: list[Any]) -> None:
         pass
 
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Threads take no time."""
+        done = self.create_future()
+        done.set_result(func(*args))
+        return done
+
+    def finish(self) -> None:
+        """Ends what still runs."""
+        self.set_exception_handler(lambda loop, context: None)
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+        self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.close()
+
     async def create_unix_connection(  # type: ignore[override]
         self, protocol_factory: Callable[[], Any], path: str
     ) -> tuple[Any, Any]:

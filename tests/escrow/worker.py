@@ -60,14 +60,20 @@ class WorkerLoop:
 class Call:
     """A call. `amounts`: what it needs, by place."""
 
-    __slots__ = ("amounts", "at_ms", "hold", "leave", "outcome", "seats", "who", "worker")
+    __slots__ = ("amounts", "at_ms", "hold", "is_decided", "leave", "outcome", "seats", "who", "worker")
 
     def __init__(self, worker: Worker, who: str, seats: Sequence[Seat], amounts: Sequence[int]) -> None:
         self.worker, self.who, self.seats, self.amounts = worker, who, seats, amounts
         self.hold: Hold | None = None
         self.leave: Callable[[], None] | None = None
         self.outcome = ""
+        self.is_decided = asyncio.Event()
         self.at_ms = 0
+
+    def became(self, outcome: str) -> None:
+        """It is admitted, refused, …"""
+        self.outcome = outcome
+        self.is_decided.set()
 
 
 class World:
@@ -198,9 +204,9 @@ class Worker:
         refusal = self.purses.refusal(seats, amounts, now_s)
         if refusal is not None:
             self.dry += 1
-            call.outcome = "dry"
+            call.became("dry")
         elif not self.teller.is_up:
-            call.outcome = "down"
+            call.became("down")
         else:
             self._ask(call, patience_s)
         return call
@@ -214,12 +220,12 @@ class Worker:
             if isinstance(outcome, Hold):
                 self._admitted(call, outcome)
             else:
-                call.outcome = "refused"
+                call.became("refused")
                 self.world.refused(call, outcome)
 
         def leave() -> None:
             timer.cancel()
-            call.outcome = "left"
+            call.became("left")
             self.waiting.remove(call)
             self.purses.leave(ask)
 
@@ -235,7 +241,8 @@ class Worker:
         self.teller.hurry()
 
     def _admitted(self, call: Call, hold: Hold) -> None:
-        call.hold, call.outcome, call.at_ms = hold, "admitted", self.world.now_ms
+        call.hold, call.at_ms = hold, self.world.now_ms
+        call.became("admitted")
         self.calls.append(call)
         for purse, place in call.seats:
             if purse.at_once:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.quota.bucket import Bucket, Out
 from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Terms
-from gateway.quota.sharing import recall, slice_of
+from gateway.quota.sharing import recall, slice_of, wait_for
 
 MINUTE = 60_000
 
@@ -183,9 +183,10 @@ def test_a_purse_is_opened_only_while_its_share_is_worth_it() -> None:
     bucket.take(one, 500)
     assert slice_of(bucket, one, 500, 0) == 250
     assert recall(bucket, "b@1", 0) == ["a@1"]
+    wait_for(bucket, "b@1", 0)
     assert slice_of(bucket, one, 500, 49) == 0 and slice_of(bucket, two, 500, 49) is None
     assert slice_of(bucket, one, 500, 50) == 250
-    one.held = 500
-    assert recall(bucket, "b@1", 100) == ["a@1"]  # its call may have ended since it was told
+    one.held = 500  # A call may have ended since that was told.
+    assert recall(bucket, "b@1", 100) == ["a@1"]
     one.open = False
-    assert recall(bucket, "b@1", 200) is None
+    assert recall(bucket, "b@1", 100) is None
