@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Gateway, eventually
 from tests.shows.books import Books, StateFolder
-from tests.shows.callers import Answer, Line, body_of, lines_to_workers, worst_nanousd
+from tests.shows.callers import Answer, Line, body_of, worst_nanousd
 from tests.shows.provider import CHEAP, DEAR, PRICES, Provider, cost_of, total_of
 from tests.shows.world import MODEL, Deploy, embedded, policy_of, provider, started
 
