@@ -57,7 +57,10 @@ class Load:
 
     async def _caller(self, line: Line) -> None:
         while not self.stopping.is_set():
-            simulate = {"first_token_ms": self._dice.randrange(40), "output_tokens": self._dice.randrange(1, 40)}
+            simulate = {
+                "first_token_ms": self._dice.randrange(40),
+                "output_tokens": self._dice.randrange(1, 40),
+            }
             text = f"What is {self._dice.getrandbits(40):x}?"
             answer = await line.call(body_of(MODEL, text, MOST_TOKENS, simulate=simulate))
             self._note(answer)
@@ -153,7 +156,12 @@ class Deaths:
         missing = [request for request in seen.answered if request not in rows]
         assert not missing or victim in ("worker", "all"), f"{victim}: {len(missing)} rows are missing"
         over = books.posted[self._account] - sum(bill.values())
-        assert 0 <= over - self.over <= seen.unanswered * self.largest, (victim, over, self.over, seen.outcomes)
+        assert 0 <= over - self.over <= seen.unanswered * self.largest, (
+            victim,
+            over,
+            self.over,
+            seen.outcomes,
+        )
         self.over = over
 
     def _is_quiet(self) -> bool:
