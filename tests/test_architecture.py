@@ -60,7 +60,6 @@ LAZY = {("control/process.py", "gateway.simulator")}
 NEVER_IN_A_WORKER = (
     "aiohttp",
     "redis",
-    "sqlite3",
     "tiktoken",
     "genai_prices",
     "prometheus_client",

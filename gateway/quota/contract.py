@@ -68,6 +68,8 @@ class Refusal(NamedTuple):
     """How long the owner may refuse as large a need by itself."""
     is_held: bool
     """Money: what is missing is held by calls under way, so it may come free."""
+    free: int = 0
+    """What a want of this bucket alone could have now: a cap may shrink to fit it."""
 
 
 @dataclass(slots=True)
@@ -208,7 +210,7 @@ class Store(Protocol):
         ...
 
     async def unfit(self) -> str:
-        """Why what is written here may be lost, for an operator; "" if it lasts."""
+        """Why what is written here may be lost, for an operator; "" if it may not."""
         ...
 
     def events(self) -> AsyncIterator[Event]:
