@@ -27,6 +27,8 @@ class Usage:
     """True if we counted (a cut stream, a provider that reports nothing), False if the provider did."""
     service_tier: str = ""
     """The tier the answer names (OpenAI's `service_tier`), for prices that depend on it."""
+    searches: int = 0
+    """Web searches that are charged beside the tokens: as many as the call asked for."""
 
     @property
     def total_input(self) -> int:

@@ -14,8 +14,8 @@ import typer
 
 from gateway.policy.compile import Compiled, compile_policy
 from gateway.policy.load import load_folder, secret_reader
-from gateway.policy.problem import Place, PolicyError, Problem
-from gateway.policy.spec import SecretRef
+from gateway.policy.parts import SecretRef
+from gateway.policy.problem import NOT_READ, Place, PolicyError, Problem
 from gateway.pricing.catalogue import Catalogue
 
 _SOMEWHERE = "http://127.0.0.1:1/v1"
@@ -96,4 +96,4 @@ def _print(word: str, colour: str, problems: Iterable[Problem]) -> None:
 
 
 def _no_secret(ref: SecretRef) -> str:
-    return "not-read"
+    return NOT_READ

@@ -14,6 +14,7 @@ import orjson
 from watchfiles import awatch
 
 from gateway.clock import monotonic_s
+from gateway.control.vocabulary import bytes_per_token
 from gateway.http.dial import Origin, new_tls_context
 from gateway.policy.compile import Compiled, compile_policy
 from gateway.policy.load import from_document, load_folder, policy_files, secret_reader
@@ -163,6 +164,7 @@ class Reloader:
             catalogue=self._catalogue,
             at=datetime.now(UTC),
             simulated_url=url,
+            ratio_of=bytes_per_token,
         )
         tls = await asyncio.to_thread(_tls_files, policy, compiled.tables["providers"])
         same = self.compiled is not None and compiled.tables == self.compiled.tables and tls == self._tls
@@ -171,7 +173,7 @@ class Reloader:
         if self.compiled is None or compiled.warnings != self.compiled.warnings:
             for warning in compiled.warnings:
                 say(f"warning: {warning}")
-        await self._switch(compiled.tables)
+        await self._switch(compiled.of_workers)
         self._policy, self.compiled, self._tls = policy, compiled, tls
         self.since_s = monotonic_s()
         return True

@@ -14,19 +14,23 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from gateway.money import NANO_PER_USD
 from gateway.policy.merge import Policy
+from gateway.policy.parts import MatchSpec, SecretRef
 from gateway.policy.problem import PolicyError, Problem, did_you_mean, in_order
 from gateway.policy.provider_row import ProviderCompiler, ProviderRow, Unusable
+from gateway.policy.quota_compile import QuotaCompiler
 from gateway.policy.spec import (
     KeySpec,
-    MatchSpec,
     ModelSpec,
     PriceSpec,
-    SecretRef,
     TargetSpec,
     Timeouts,
 )
 from gateway.pricing.catalogue import Catalogue, PriceTable, pico_per_token
+from gateway.pricing.price import FEES, STANDARD
+from gateway.quota.cap import is_reasoning
+from gateway.quota.ratio import START
 
 MAX_TARGET_NAME_BYTES = 192
 """What the shared target table has room for."""
@@ -36,7 +40,8 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A policy that can be used. `tables` holds secrets: it goes to the workers and nowhere else."""
+    """A policy that can be used. `tables` holds secrets: it goes to the workers and nowhere else, and the
+    store and alerts in it not even there."""
 
     tables: dict[str, Any]
     warnings: list[Problem]
@@ -46,6 +51,11 @@ class Compiled:
     """SHA-256 (hexadecimal) of the keys of the admin API."""
     prices_change_at: datetime | None
     """From then on a published price is another one: compile again."""
+
+    @property
+    def of_workers(self) -> dict[str, Any]:
+        """The tables without what no worker needs: the password of the store, the secret of alerts."""
+        return {name: table for name, table in self.tables.items() if name not in ("store", "alerts")}
 
     def __repr__(self) -> str:
         return f"Compiled(hash={self.tables['hash']!r}, warnings={len(self.warnings)})"
@@ -59,14 +69,21 @@ def compile_policy(
     catalogue: Catalogue,
     at: datetime,
     simulated_url: str | None = None,
+    ratio_of: Callable[[str], float] = lambda _: START,
 ) -> Compiled:
     """The tables of a policy as it is at a moment (with a time zone).
 
     `row_of` gives a name ("provider/model", "provider#1") its row in the target table; `simulated_url` is
-    where providers of dialect simulated are found that do not say it themselves. Raises `PolicyError` with
-    all that does not fit.
+    where providers of dialect simulated are found that do not say it themselves; `ratio_of` gives the bytes
+    per token of a model, and is asked only if a rule estimates tokens. Raises `PolicyError` with all that
+    does not fit.
     """
-    return _Compiler(policy, secret_of, row_of, catalogue, at, simulated_url).compile()
+    compiled = _Compiler(policy, secret_of, row_of, catalogue, at, simulated_url).compile()
+    if any(_estimates(rule) for rule in compiled.tables["rules"]):
+        for model in compiled.tables["models"]:
+            for target in model["targets"]:
+                target["bytes_per_token"] = ratio_of(target["model"])
+    return compiled
 
 
 class _Compiler:
@@ -81,6 +98,7 @@ class _Compiler:
     ) -> None:
         self._policy = policy
         self._spec = policy.spec
+        self._secret_of = secret_of
         self._row_of = row_of
         self._catalogue = catalogue
         self._at = at
@@ -99,7 +117,7 @@ class _Compiler:
     def compile(self) -> Compiled:
         self._providers()
         models = self._model_tables()
-        tables = {
+        tables: dict[str, Any] = {
             "hash": policy_hash(self._policy),
             "providers": [row.table for row in self._rows.values()],
             "models": models,
@@ -108,6 +126,10 @@ class _Compiler:
             "routes": self._routes(),
             "pass_through": self._passages(),
         }
+        quota = QuotaCompiler(
+            self._policy, self._problems, self._warnings, self._secret_of, self._match, tables
+        )
+        tables |= {"rules": quota.rules(), "store": quota.store(), "alerts": quota.alerts()}
         self._check_prices()
         if self._problems:
             raise PolicyError(self._problems)
@@ -194,7 +216,7 @@ class _Compiler:
                 (*path, "model"), f"provider and model together are longer than {MAX_TARGET_NAME_BYTES} bytes"
             )
             return None
-        price = self._own_price(name)
+        own = self._own_price(name)
         if spec.provider not in self._rows:
             return None
         return {
@@ -203,19 +225,22 @@ class _Compiler:
             "name": name,
             "weight": 1 if spec.weight is None else spec.weight,
             "match": match,
-            "price": price or self._published_price(spec),
+            "price": self._published_price(spec) if own is None else _price_table(own),
             "row": self._row_of(name),
+            "context": spec.context or self._published_context(spec),
+            "max_output": spec.max_output,
+            "reasoning": is_reasoning(spec.model) if spec.reasoning is None else spec.reasoning,
         }
 
-    def _own_price(self, target: str) -> PriceTable | None:
+    def _own_price(self, target: str) -> PriceSpec | None:
         """The price the policy gives a target: the exact name, else the longest pattern."""
         matching = [pattern for pattern in self._spec.prices if fnmatchcase(target, pattern)]
         self._used_prices.update(matching)
         if target in self._spec.prices:
-            return _price_table(self._spec.prices[target])
+            return self._spec.prices[target]
         # Of two patterns of one length the alphabet decides, so that the order of files does not.
         best = max(matching, key=lambda pattern: (len(pattern), pattern), default=None)
-        return None if best is None else _price_table(self._spec.prices[best])
+        return None if best is None else self._spec.prices[best]
 
     def _published_price(self, spec: TargetSpec) -> PriceTable | None:
         row = self._rows[spec.provider]
@@ -224,6 +249,10 @@ class _Compiler:
         if price is not None and (change := self._catalogue.next_change(*where)) is not None:
             self._changes.append(change)
         return price
+
+    def _published_context(self, spec: TargetSpec) -> int | None:
+        row = self._rows[spec.provider]
+        return self._catalogue.context_window(row.price_id, row.price_url, spec.model)
 
     def _check_prices(self) -> None:
         for pattern in self._spec.prices:
@@ -337,7 +366,7 @@ class _Compiler:
                     {
                         "family": family,
                         "provider": self._index[spec.provider],
-                        "nanousd_per_call": None if usd is None else math.ceil(usd * 10**9),
+                        "nanousd_per_call": None if usd is None else math.ceil(usd * NANO_PER_USD),
                         "timeouts": _timeouts(spec.timeouts),
                     }
                 )
@@ -394,7 +423,23 @@ def _price_table(spec: PriceSpec) -> PriceTable:
         "reasoning": spec.output if spec.reasoning is None else spec.reasoning,
         "audio_output": spec.output if spec.audio_output is None else spec.audio_output,
     }
-    return {"standard": [(0, {kind: pico_per_token(amount) for kind, amount in dollars.items()})]}
+    table: PriceTable = {STANDARD: [(0, {kind: pico_per_token(amount) for kind, amount in dollars.items()})]}
+    if fees := _fees(spec):
+        table[FEES] = fees
+    return table
+
+
+def _estimates(rule: Mapping[str, Any]) -> bool:
+    return not rule["strict"] and rule["measure"] in ("usd", "tokens", "input_tokens")
+
+
+def _fees(spec: PriceSpec) -> dict[str, int]:
+    """Nano-dollars per call and per search, rounded up; those that are charged."""
+    return {
+        name: math.ceil(usd * NANO_PER_USD)
+        for name, usd in (("call", spec.per_call), ("search", spec.per_search))
+        if usd
+    }
 
 
 def _is_glob(pattern: str) -> bool:

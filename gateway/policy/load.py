@@ -17,8 +17,8 @@ import yaml
 
 from gateway.policy.merge import Policy, merge_files, policy_of
 from gateway.policy.node import ListNode, MapNode, Node, Scalar
+from gateway.policy.parts import SecretRef
 from gateway.policy.problem import Place, PolicyError, Problem, SecretError
-from gateway.policy.spec import SecretRef
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32

@@ -79,7 +79,7 @@ def _add(merged: MapNode, section: str, node: Node, place: Place, problems: list
     present = merged.entries.get(section)
     if isinstance(node, Scalar) and node.value is None and section != "version":
         # `teams:` with nothing (or only comments) below it.
-        node = ListNode(place) if section == "routes" else MapNode(place)
+        node = ListNode(place) if section in ("routes", "limits", "budgets") else MapNode(place)
     if present is None:
         # A copy: the tree of a file stays as it was read.
         if isinstance(node, MapNode):

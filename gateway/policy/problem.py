@@ -60,6 +60,10 @@ class SecretError(Exception):
     """A secret that cannot be read. The message names the variable or file, never what is in it."""
 
 
+NOT_READ = "not-read"
+"""Stands for secrets where none are read (`headgate check --no-secrets`): nothing is said of what it is."""
+
+
 def dotted(path: Sequence[str | int]) -> str:
     """A key path as people write it: `models.fast.targets[0].provider`."""
     text = ""

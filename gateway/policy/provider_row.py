@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from gateway.policy.merge import Policy
-from gateway.policy.problem import Problem, SecretError, did_you_mean
+from gateway.policy.parts import SecretRef
+from gateway.policy.problem import NOT_READ, Problem, SecretError, did_you_mean
 from gateway.policy.providers import BY_DIALECT, PRESETS, Preset
-from gateway.policy.spec import ProviderSpec, SecretRef
+from gateway.policy.spec import ProviderSpec
 
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\.?|[0-9a-f:.]+")
@@ -122,6 +123,7 @@ class ProviderCompiler:
             "api_version": spec.api_version,
             "auth": auth,
             "stream_options": preset.stream_options if spec.stream_options is None else spec.stream_options,
+            "cap_field": _cap_field(preset, spec),
             "keys": [
                 {"name": key, "secret": secret, "row": row_of(key)}
                 for key, secret in ((f"{name}#{number}", secret) for number, secret in secrets)
@@ -183,7 +185,7 @@ class ProviderCompiler:
             what = "resource or base_url" if dialect == "azure" else "base_url"
             self._say(path, f"{what} is missing: where is its API?")
             return None
-        message = _url_mistake(text)
+        message = url_mistake(text)
         if message:
             self._say(field, message)
             return None
@@ -256,9 +258,9 @@ class ProviderCompiler:
         place = (*path, "proxy")
         is_ref = isinstance(spec.proxy, SecretRef)
         text = self._secret(place, spec.proxy) if isinstance(spec.proxy, SecretRef) else spec.proxy
-        if text is None:
+        if text is None or text == NOT_READ:
             return None
-        message = _url_mistake(text, credentials=is_ref)
+        message = url_mistake(text, credentials=is_ref)
         if not message and (urlsplit(text).scheme != "http" or urlsplit(text).path not in ("", "/")):
             message = "must be http://host:port"
         if message:
@@ -271,6 +273,12 @@ class ProviderCompiler:
         except SecretError as exc:
             self._say(place, str(exc))
             return None
+
+
+def _cap_field(preset: Preset, spec: ProviderSpec) -> str:
+    """Azure's dated API knows `max_completion_tokens` from 2024-09-01-preview on (with o1)."""
+    dated = spec.api_version
+    return "max_tokens" if dated is not None and dated < "2024-09-01" else preset.cap_field
 
 
 def _secrets(
@@ -291,8 +299,9 @@ def _secrets(
     return sorted({text for text in found if len(text) >= MIN_SECRET}, key=len, reverse=True)
 
 
-def _url_mistake(text: str, *, credentials: bool = False) -> str:
-    """What is wrong with an http(s) URL, "" if nothing. Never repeats any of it."""
+def url_mistake(text: str, *, credentials: bool = False, query: bool = False) -> str:
+    """What is wrong with an http(s) URL, "" if nothing. Never repeats any of it. `credentials`, `query`:
+    whether it may have them."""
     if not re.fullmatch(r"[\x21-\x7e]+", text.encode("ascii", "replace").decode()) or "\\" in text:
         return "must be a URL without spaces"
     try:
@@ -304,7 +313,7 @@ def _url_mistake(text: str, *, credentials: bool = False) -> str:
         return "must be a URL that begins with http:// or https://"
     if (url.username is not None or url.password is not None) and not credentials:
         return "must not hold a user or password; use api_key (or for a proxy {env: NAME})"
-    if url.query or url.fragment or text.endswith(("?", "#")):
+    if ((url.query or text.endswith("?")) and not query) or url.fragment or text.endswith("#"):
         return "must not have a query or a fragment (?… or #…)"
     if port == 0:
         return "has a port that is not between 1 and 65535"

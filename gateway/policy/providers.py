@@ -23,19 +23,36 @@ class Preset:
     dialect: str = "openai"
     stream_options: bool = True
     """False if it sends usage unasked and refuses `stream_options`."""
+    cap_field: str = "max_tokens"
+    """The field of a chat call that caps its output and that it is known to heed. What says
+    `max_completion_tokens` heeds `max_tokens` as well; Ollama, Mistral and others know only the latter."""
 
 
 PRESETS: Mapping[str, Preset] = {
     "ai21": Preset("https://api.ai21.com/studio/v1", "AI21_API_KEY", None, "ai21"),
     "azure": Preset(
-        None, "AZURE_OPENAI_API_KEY", "azure", "azure.ai.openai", auth="api-key", dialect="azure"
+        None,
+        "AZURE_OPENAI_API_KEY",
+        "azure",
+        "azure.ai.openai",
+        auth="api-key",
+        dialect="azure",
+        cap_field="max_completion_tokens",
     ),
-    "cerebras": Preset("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", "cerebras", "cerebras"),
+    "cerebras": Preset(
+        "https://api.cerebras.ai/v1",
+        "CEREBRAS_API_KEY",
+        "cerebras",
+        "cerebras",
+        cap_field="max_completion_tokens",
+    ),
     "deepseek": Preset("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "deepseek", "deepseek"),
     "fireworks": Preset(
         "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "fireworks", "fireworks"
     ),
-    "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY", "groq", "groq"),
+    "groq": Preset(
+        "https://api.groq.com/openai/v1", "GROQ_API_KEY", "groq", "groq", cap_field="max_completion_tokens"
+    ),
     "huggingface": Preset("https://router.huggingface.co/v1", "HF_TOKEN", "huggingface", "huggingface"),
     "lmstudio": Preset("http://127.0.0.1:1234/v1", otel_name="lmstudio"),
     "mistral": Preset(
@@ -44,14 +61,16 @@ PRESETS: Mapping[str, Preset] = {
     "moonshot": Preset("https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", "moonshotai", "moonshot_ai"),
     "nvidia": Preset("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", None, "nvidia"),
     "ollama": Preset("http://127.0.0.1:11434/v1", otel_name="ollama"),
-    "openai": Preset("https://api.openai.com/v1", "OPENAI_API_KEY", "openai", "openai"),
+    "openai": Preset(
+        "https://api.openai.com/v1", "OPENAI_API_KEY", "openai", "openai", cap_field="max_completion_tokens"
+    ),
     "openrouter": Preset("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "openrouter", "openrouter"),
     "perplexity": Preset("https://api.perplexity.ai", "PERPLEXITY_API_KEY", "perplexity", "perplexity"),
-    "simulated": Preset(None, otel_name="simulated", dialect="simulated"),
+    "simulated": Preset(None, otel_name="simulated", dialect="simulated", cap_field="max_completion_tokens"),
     "tgi": Preset("http://127.0.0.1:3000/v1", otel_name="huggingface"),
     "together": Preset("https://api.together.xyz/v1", "TOGETHER_API_KEY", "together", "together_ai"),
     "vllm": Preset("http://127.0.0.1:8000/v1", otel_name="vllm"),
-    "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY", "x-ai", "x_ai"),
+    "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY", "x-ai", "x_ai", cap_field="max_completion_tokens"),
 }
 """By name. A provider that has one of these names, or says `preset:`, starts from its row."""
 

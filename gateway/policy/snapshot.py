@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -15,6 +16,8 @@ from typing import Any
 
 from gateway.policy.match import Match
 from gateway.pricing.price import Price
+from gateway.quota.ratio import START
+from gateway.quota.rule import Rule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +43,8 @@ class Provider:
     auth: str
     stream_options: bool
     """False for providers that send usage unasked and refuse `stream_options` (Mistral)."""
+    cap_field: str
+    """The field of a chat call that caps its output and that the provider heeds for sure."""
     keys: tuple[ProviderKey, ...]
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     ca_file: str | None
@@ -89,6 +94,13 @@ class Target:
     match: Match | None
     price: Price | None
     row: int
+    context: int | None = None
+    """Tokens of its context window, as the policy says or as published; None if nobody does."""
+    max_output: int | None = None
+    """The most tokens of one answer, if the policy says so."""
+    reasoning: bool = False
+    bytes_per_token: float = START
+    """Where estimates of its input start from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +154,8 @@ class Key:
     families: frozenset[str] = frozenset()
     """What of OpenAI's API may be passed through."""
     names: tuple[re.Pattern[str], ...] = ()
+    rules: tuple[Rule, ...] = ()
+    """The limits and budgets that can ever count its calls, in the order of `Snapshot.rules`."""
 
     def may_name(self, model: str) -> bool:
         """True if a call that is passed through may name this model: all patterns must hold."""
@@ -158,6 +172,10 @@ class Snapshot:
     providers: tuple[Provider, ...]
     passages: Mapping[str, Passage] = field(default_factory=dict)
     """By family."""
+    rules: tuple[Rule, ...] = ()
+    """Limits and budgets, by `Rule.index`."""
+    stamp: int = 0
+    """Milliseconds since the epoch at which the policy was accepted."""
 
     def key_of(self, token: bytes) -> Key | None:
         """The caller whose key this is. One hash and one lookup (0.3 µs), whatever the number of keys."""
@@ -171,9 +189,16 @@ class Snapshot:
         routes = tuple(
             Route(row["name"], Match.from_table(row["match"]), models[row["use"]]) for row in tables["routes"]
         )
+        # Tables from before there were limits have none.
+        rules = tuple(
+            Rule.from_table(row, index, models) for index, row in enumerate(tables.get("rules") or ())
+        )
         teams = [row["name"] for row in tables["teams"]]
+        rules_of = [_rules_of_team(rules, team) for team in teams]
         keys = {
-            bytes.fromhex(row["sha256"]): _key(row, teams[row["team"]], models, routes)
+            bytes.fromhex(row["sha256"]): _key(
+                row, teams[row["team"]], models, routes, _rules_of_key(rules_of[row["team"]], row["name"])
+            )
             for row in tables["keys"]
         }
         return cls(
@@ -182,6 +207,8 @@ class Snapshot:
             models={model.name: model for model in models},
             providers=providers,
             passages={row["family"]: _passage(row, providers) for row in tables["pass_through"]},
+            rules=rules,
+            stamp=tables.get("stamp", 0),
         )
 
 
@@ -201,6 +228,10 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
             match=None if target["match"] is None else Match.from_table(target["match"]),
             price=None if target["price"] is None else Price.from_table(target["price"]),
             row=target["row"],
+            context=target.get("context"),
+            max_output=target.get("max_output"),
+            reasoning=target.get("reasoning", False),
+            bytes_per_token=target.get("bytes_per_token", START),
         )
         for target in row["targets"]
     )
@@ -219,7 +250,13 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
     )
 
 
-def _key(row: Mapping[str, Any], team: str, models: list[Model], routes: tuple[Route, ...]) -> Key:
+def _key(
+    row: Mapping[str, Any],
+    team: str,
+    models: list[Model],
+    routes: tuple[Route, ...],
+    rules: tuple[Rule, ...],
+) -> Key:
     return Key(
         name=row["name"],
         team=team,
@@ -228,7 +265,29 @@ def _key(row: Mapping[str, Any], team: str, models: list[Model], routes: tuple[R
         routes=tuple(route for route in routes if route.match.may_hold_for(team=team, key=row["name"])),
         families=frozenset(row["pass_through"]),
         names=tuple(_any_of(tuple(patterns)) for patterns in row["names"]) if row["pass_through"] else (),
+        rules=rules,
     )
+
+
+def _rules_of_team(rules: tuple[Rule, ...], team: str) -> tuple[tuple[Rule, ...], dict[str, list[Rule]]]:
+    """The rules for every key of a team, and those for some keys by the keys' names."""
+    shared, by_key = [], defaultdict(list)
+    for rule in rules:
+        if rule.match is not None and rule.match.team is not None and team not in rule.match.team:
+            continue
+        if rule.match is None or rule.match.key is None:
+            shared.append(rule)
+        else:
+            for key in rule.match.key:
+                by_key[key].append(rule)
+    return tuple(shared), by_key
+
+
+def _rules_of_key(of_team: tuple[tuple[Rule, ...], dict[str, list[Rule]]], key: str) -> tuple[Rule, ...]:
+    # Most keys of a team have the same: one tuple for all of them.
+    shared, by_key = of_team
+    own = by_key.get(key)
+    return shared if own is None else tuple(sorted((*shared, *own), key=lambda rule: rule.index))
 
 
 @cache

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF012 (pydantic copies defaults)
 """What a policy file may say: names, types and ranges. Whether names fit together is `compile`'s question.
 
 The descriptions are what editors show (`headgate schema`).
@@ -5,8 +6,8 @@ The descriptions are what editors show (`headgate schema`).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from decimal import Decimal
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -15,17 +16,17 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     StringConstraints,
-    Tag,
     WithJsonSchema,
     model_validator,
 )
 
+from gateway.policy.amounts import Tokens
+from gateway.policy.parts import MatchSpec, SecretRef, Spec, TextOrSecret
 from gateway.policy.providers import PRESETS
+from gateway.policy.quota_spec import AlertsSpec, BudgetSpec, LimitSpec, StoreSpec, TargetLimitsSpec
 from gateway.policy.values import (
-    ONE_OR_MORE,
     Count,
     Dollars,
     Duration,
@@ -33,19 +34,15 @@ from gateway.policy.values import (
     Family,
     Interval,
     Line,
-    Lines,
     ModelName,
     Name,
     Sha256,
     Share,
     Truth,
-    as_list,
     no_bool,
     printable,
-    texts,
 )
 
-Endpoint = Literal["chat", "completions", "embeddings"]
 Reason = Literal[
     "connect",
     "timeout",
@@ -57,51 +54,6 @@ Reason = Literal[
     "bad_answer",
     "context_window",
     "content_filter",
-]
-
-
-class Spec(BaseModel):
-    """Base of everything in a policy file: unknown keys are errors, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class SecretRef(Spec):
-    """Where a secret is read from when the policy is loaded: `{env: NAME}` or `{file: /path}`."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    env: Annotated[str | None, Field(description="Name of an environment variable, in upper case.")] = None
-    file: Annotated[str | None, Field(description="Absolute path of a file that holds the secret alone.")] = (
-        None
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_of_two(cls, value: Any) -> Any:
-        # All is checked here, at once: an error of a single field would name the field, and in
-        # `{sk-…}` that is the secret.
-        fields = value if isinstance(value, Mapping) else None
-        if fields is None:
-            raise ValueError("a secret never stands in a policy file; write {env: NAME} or {file: /path}")
-        env, file = fields.get("env"), fields.get("file")
-        if len(fields) != 1 or not isinstance(env if file is None else file, str):
-            raise ValueError("must be either {env: NAME} or {file: /path}")
-        # Upper case only: a key pasted where a variable's name belongs must not be printed as a name.
-        if env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", env):
-            raise ValueError("after env comes the name of a variable: upper-case letters, digits and '_'")
-        if file is not None and not re.fullmatch(r"/[\x20-\x7e]{1,1000}", file):
-            raise ValueError("after file comes an absolute path")
-        return fields
-
-
-def _text_or_ref(value: Any) -> str:
-    # Asked for both ways: of what was read, and of what is written again for the policy's hash.
-    return "ref" if isinstance(value, Mapping | SecretRef) else "text"
-
-
-TextOrSecret = Annotated[
-    Annotated[Line, Tag("text")] | Annotated[SecretRef, Tag("ref")], Discriminator(_text_or_ref)
 ]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\x20-\x7e]+$")]
 
@@ -203,37 +155,6 @@ class ProviderSpec(Spec):
         return (self.api_key,) if self.api_key is not None else tuple(self.api_keys or ())
 
 
-class MatchSpec(Spec):
-    """Which calls a rule is for. All given fields must hold; a list holds if one of its entries does."""
-
-    team: Annotated[Lines | None, Field(description="Names of teams.")] = None
-    key: Annotated[Lines | None, Field(description="Names of keys.")] = None
-    tag: Annotated[Lines | None, Field(description="Tags the caller gave in x-headgate-tags.")] = None
-    model: Annotated[
-        Lines | None, Field(description="The model name the caller gave; * and ? are wildcards.")
-    ] = None
-    endpoint: Annotated[
-        list[Endpoint] | None,
-        BeforeValidator(as_list),
-        Field(min_length=1, description="chat, completions or embeddings."),
-        WithJsonSchema(
-            {
-                "anyOf": [
-                    {"enum": list(get_args(Endpoint))},
-                    {"type": "array", "items": {"enum": list(get_args(Endpoint))}, "minItems": 1},
-                ]
-            }
-        ),
-    ] = None
-    stream: Annotated[
-        Truth | None, Field(description="true: streamed calls only; false: plain ones only.")
-    ] = None
-    metadata: Annotated[
-        dict[Line, Annotated[list[Line], BeforeValidator(texts), Field(min_length=1), ONE_OR_MORE]] | None,
-        Field(description="Entries of the call's metadata object and the values they may have."),
-    ] = None
-
-
 def _or_short_form(schema: dict[str, Any]) -> None:
     """JSON Schema of a target: an object, or text."""
     whole = dict(schema)
@@ -256,6 +177,17 @@ class TargetSpec(Spec):
         Count | None, Field(description="Share of calls under strategy: weighted; 0: only as a fallback.")
     ] = None
     match: Annotated[MatchSpec | None, Field(description="Use this target only for calls that match.")] = None
+    limits: Annotated[
+        TargetLimitsSpec | None,
+        Field(description="What the provider allows, so that it is not asked for more than that."),
+    ] = None
+    context: Annotated[Tokens | None, Field(description="Its context window, in tokens.")] = None
+    max_output: Annotated[Tokens | None, Field(description="The most tokens that one answer may have.")] = (
+        None
+    )
+    reasoning: Annotated[
+        Truth | None, Field(description="Whether it reasons; its name decides if this is not given.")
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -376,7 +308,7 @@ class KeySpec(Spec):
 
 
 class PriceSpec(Spec):
-    """A price in US dollars per million tokens."""
+    """A price in US dollars per million tokens, and what a call costs besides."""
 
     input: Annotated[Dollars, Field(description="Input tokens, US dollars per million.")]
     cached_input: Annotated[
@@ -391,6 +323,12 @@ class PriceSpec(Spec):
         None
     )
     audio_output: Annotated[Dollars | None, Field(description="Audio output; as output if not given.")] = None
+    per_call: Annotated[Dollars, Field(description="US dollars for each call, besides its tokens.")] = (
+        Decimal(0)
+    )
+    per_search: Annotated[Dollars, Field(description="US dollars for each web search of a call.")] = Decimal(
+        0
+    )
 
 
 class PassThroughSpec(Spec):
@@ -452,12 +390,24 @@ class PolicySpec(Spec):
             "nobody until a team or a key names the family too."
         ),
     ] = {}
+    limits: Annotated[
+        list[LimitSpec],
+        Field(
+            max_length=1000, description="Calls and tokens per time, and calls at once. All that match hold."
+        ),
+    ] = []
+    budgets: Annotated[
+        list[BudgetSpec], Field(max_length=1000, description="US dollars per time. All that match hold.")
+    ] = []
+    store: Annotated[StoreSpec, Field(description="Where limits and budgets are kept.")] = StoreSpec()
+    alerts: Annotated[AlertsSpec | None, Field(description="Who is told that a budget runs out.")] = None
     admin: Annotated[AdminSpec, Field(description="The admin API.")] = AdminSpec()
 
 
 def named_files(spec: PolicySpec) -> frozenset[str]:
     """The files that a policy names: secrets, certificates and their keys."""
-    files: list[str | None] = []
+    store = [spec.store.redis] + ([] if spec.alerts is None else [spec.alerts.webhook, spec.alerts.secret])
+    files: list[str | None] = [text.file for text in store if isinstance(text, SecretRef)]
     for provider in spec.providers.values():
         texts = (*provider.secrets, *provider.headers.values(), provider.proxy)
         files += [text.file for text in texts if isinstance(text, SecretRef)]
@@ -471,7 +421,9 @@ def fields_at(path: Iterable[str | int]) -> tuple[str, ...]:
     for step in path:
         here = _inside(here, step)
     here = _bare(here)
-    return tuple(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else ()
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return ()
+    return tuple(field.alias or name for name, field in here.model_fields.items())
 
 
 def _inside(annotation: Any, step: str | int) -> Any:

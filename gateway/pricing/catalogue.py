@@ -6,9 +6,11 @@ context) and on the service tier (OpenAI). What holds at one moment becomes a ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from typing import Any
 
 from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from genai_prices.types import (
@@ -20,11 +22,15 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-PriceTable = dict[str, list[tuple[int, dict[str, int]]]]
-"""Service tier → [(start, {kind: pico-dollars per token})]; see `price.Price.from_table`."""
+from gateway.pricing.price import FEES, STANDARD
+
+PriceTable = dict[str, Any]
+"""Service tier → [(start, {kind: pico-dollars per token})], and `fees`; see `price.Price.from_table`."""
 
 _PICO_PER_TOKEN = Decimal(1_000_000)
 """US dollars per million tokens × this = pico-dollars per token."""
+_NANO_PER_UNIT = Decimal(1_000_000)
+"""US dollars per thousand requests or searches × this = nano-dollars for one."""
 
 _KINDS: dict[str, tuple[str, ...]] = {
     "input": ("input_mtok",),
@@ -40,6 +46,11 @@ costs what it is a part of, as in the package's `decompose.compute_leaf_values`.
 
 _TIERS = ("flex", "priority", "fast", "default")
 """Service tiers an answer may name. Those with the standard price get no entry of their own."""
+
+
+_ALWAYS_SEARCHES = re.compile(r"-search-(preview|api)\b")
+"""OpenAI's models that search in every call, asked to or not: what they charge for a search they charge for
+every call."""
 
 
 def pico_per_token(usd_per_million: Decimal) -> int:
@@ -67,13 +78,21 @@ class Catalogue:
         standard = _table(info.get_prices(at))
         if standard is None:
             return None
-        tables = {"standard": standard}
+        tables: PriceTable = {STANDARD: standard}
+        fees = _fees(info.get_prices(at), model)
+        if fees:
+            tables[FEES] = fees
         if any(info is own for own in provider.models):
             for tier in _TIERS:
                 special = _table(info.get_prices(at, {"service_tier": tier}))
                 if special is not None and special != standard:
                     tables[tier] = special
         return tables
+
+    def context_window(self, provider_id: str | None, api_url: str | None, model: str) -> int | None:
+        """Tokens that a model takes and gives in one call, as published; None if that is not known."""
+        found = self._find(provider_id, api_url, model)
+        return None if found is None else found[1].context_window
 
     def next_change(
         self, provider_id: str | None, api_url: str | None, model: str, at: datetime
@@ -106,6 +125,17 @@ class Catalogue:
             )
         except LookupError:
             return None
+
+
+def _fees(price: ModelPrice, model: str) -> dict[str, int]:
+    """Nano-dollars for a call and for a search, those that are charged."""
+    call, search = (
+        int((amount * _NANO_PER_UNIT).to_integral_value(ROUND_CEILING)) if isinstance(amount, Decimal) else 0
+        for amount in (price.requests_kcount, price.web_searches_kcount)
+    )
+    if _ALWAYS_SEARCHES.search(model):
+        call, search = call + search, 0
+    return {name: fee for name, fee in (("call", call), ("search", search)) if fee}
 
 
 def _table(price: ModelPrice) -> list[tuple[int, dict[str, int]]] | None:

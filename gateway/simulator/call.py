@@ -79,6 +79,7 @@ class Call:
         choices = self._choices(prompts)
         counts.reasoning = sum(choice.reasoning_tokens for choice in choices)
         counts.output = counts.reasoning + sum(choice.visible_tokens for choice in choices)
+        counts.unseen = self._unseen(choices)
         try:
             if self.stream:
                 return await self.delivery.stream(self._events(choices, counts))
@@ -118,16 +119,27 @@ class Call:
                 choices.append(choice)
         return choices
 
+    def _tier(self) -> str:
+        tier = self.body.get("service_tier")
+        return tier if tier in ("flex", "priority") else "default"
+
+    def _unseen(self, choices: list[answers.Choice]) -> int:
+        """Output that is billed though nobody sees it: candidates of `best_of` that were not the best, each
+        as long as an answer that was; and what this provider makes up."""
+        shown = sum(choice.visible_tokens for choice in choices)
+        best_of, n = self.body.get("best_of") or 1, self.body.get("n") or 1
+        rejected = shown * (best_of - n) // n if self.endpoint == "completions" and best_of > n else 0
+        return rejected + (self.directions.overrun_tokens if choices else 0)
+
     def _frame(self) -> Frame:
         options = self.body.get("stream_options") or {}
-        tier = self.body.get("service_tier")
         azure = "deployment" in self.request.match_info
         return Frame(
             id=self.id,
             created=int(now_s()),
             model=self.model,
             fingerprint=f"fp_{key_digest(f'{self.settings.seed} {self.model}')[:10]}",
-            service_tier=tier if tier in ("flex", "priority") else "default",
+            service_tier=self._tier(),
             wants_usage=bool(options.get("include_usage")),
             padded=options.get("include_obfuscation") is not False,
             azure=azure,
@@ -162,7 +174,7 @@ class Call:
     def _settle(self, counts: Counts) -> None:
         progress = self.progress
         reasoning = counts.reasoning
-        output = counts.output if progress.complete else progress.output_tokens
+        output = counts.billed_output if progress.complete else progress.output_tokens
         if self.stream and not progress.complete:
             # Thinking comes before the first event; what was never begun is not billed.
             reasoning = reasoning if progress.chunks else 0
@@ -183,6 +195,7 @@ class Call:
             stream=self.stream,
             finished=progress.complete,
             fault=self.delivery.fault,
+            service_tier=self._tier(),
         )
         self.memory.bill.add(entry)
         self.memory.billed.add(entry)

@@ -17,10 +17,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
     "n": (1, 128),
+    "best_of": (1, 20),
     "max_tokens": (1, 2**31),
     "max_completion_tokens": (1, 2**31),
 }
-_WHOLE = frozenset({"n", "max_tokens", "max_completion_tokens"})
+_WHOLE = frozenset({"n", "best_of", "max_tokens", "max_completion_tokens"})
 
 
 class RefusedError(Exception):

@@ -29,6 +29,7 @@ KEYS: Mapping[str, type] = {
     "retry_after": str,
     "retry_after_ms": str,
     "split": int,
+    "overrun_tokens": int,
 }
 """What one call may ask for: `"simulate": {"style": "terse"}` in its body or `x-simulate-style: terse`."""
 
@@ -57,6 +58,9 @@ class Settings:
     """Keys that are let in; empty lets anybody in."""
     models: tuple[str, ...] = ()
     """The only models there are; empty answers under any name."""
+    overrun_tokens: int = 0
+    """Output that is told and billed but was never generated, on top of every whole answer: a provider that
+    does not keep to the cap."""
     context_window_tokens: int = 0
     """Longer prompts are refused with `context_length_exceeded`; 0 takes any."""
     keep_alive_s: float = 75.0
@@ -86,6 +90,8 @@ class Directions:
     fault: Fault | None
     split: int
     """Bytes per HTTP chunk; 0 is one chunk per event."""
+    overrun_tokens: int = 0
+    """Output told and billed beyond what was generated."""
 
 
 class Scripts:
@@ -154,6 +160,7 @@ def direct(
         style=style,
         fault=fault,
         split=1 if fault is not None and fault.name == "split_bytes" else asked.get("split", 0),
+        overrun_tokens=asked.get("overrun_tokens", settings.overrun_tokens),
     )
 
 

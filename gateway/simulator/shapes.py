@@ -19,12 +19,19 @@ _PADDING = "WuQNXIPio8PDeczEmdPrt9Kx"
 
 @dataclass(slots=True)
 class Counts:
-    """Tokens of one call. `output` includes `reasoning`, `input` includes `cached`."""
+    """Tokens of one call. `output` includes `reasoning`, `input` includes `cached`; `unseen` is output beside
+    it."""
 
     input: int
     cached: int
     output: int
     reasoning: int
+    unseen: int = 0
+
+    @property
+    def billed_output(self) -> int:
+        """What is told, and billed for a whole answer."""
+        return self.output + self.unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,11 @@ def usage(counts: Counts, fault: str | None, *, details: bool = True) -> dict[st
     if fault == "absurd_usage":
         told = Counts(ABSURD_TOKENS, 2 * ABSURD_TOKENS, ABSURD_TOKENS, 2 * ABSURD_TOKENS)
     elif fault == "negative_usage":
-        told = Counts(-counts.input, -1, -counts.output, -1)
+        told = Counts(-counts.input, -1, -counts.billed_output, -1)
     fields: dict[str, Any] = {
         "prompt_tokens": told.input,
-        "completion_tokens": told.output,
-        "total_tokens": told.input + told.output,
+        "completion_tokens": told.billed_output,
+        "total_tokens": told.input + told.billed_output,
     }
     if details:
         fields["prompt_tokens_details"] = {"cached_tokens": told.cached, "audio_tokens": 0}

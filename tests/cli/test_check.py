@@ -68,6 +68,17 @@ def test_secrets_need_not_be_there(folder: Path) -> None:
     assert check(folder, "--no-secrets").exit_code == 0
 
 
+def test_urls_that_are_secrets_need_not_be_there(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "providers: {p: {base_url: 'http://h', proxy: {env: NO_SUCH_PROXY}}}\n"
+        "store: {redis: {env: NO_SUCH_REDIS}}\n"
+        "alerts: {webhook: {env: NO_SUCH_HOOK}}\n"
+    )
+    assert check(tmp_path).exit_code == 1
+    done = check(tmp_path, "--no-secrets")
+    assert done.exit_code == 0, done.stdout
+
+
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_colours_are_for_terminals_and_only_if_wanted(tmp_path: Path, no_color: str, coloured: bool) -> None:
     (tmp_path / "a.yaml").write_text("zzz: 1\n")

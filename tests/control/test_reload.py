@@ -257,3 +257,23 @@ async def test_watch_goes_on_where_the_folder_is_gone_at_its_start(shipped: Ship
     shipped.file.write_text(shipped.policy(name="again"))
     await eventually(lambda: shipped.tables[-1]["models"][0]["name"] == "again")
     watch.cancel()
+
+
+async def test_workers_get_no_secrets_of_the_store_and_alerts_but_a_change_of_them_counts(
+    shipped: Shipped,
+) -> None:
+    store = "store: {redis: {file: %s}}\nalerts: {webhook: 'https://h', secret: {file: %s}}\n"
+    redis, sign = shipped.secret.with_name("redis"), shipped.secret.with_name("sign")
+    redis.write_text("redis://:hunter22@h\n")
+    sign.write_text("s1gn-ature\n")
+    shipped.file.write_text(shipped.policy() + store % (redis, sign))
+    assert await shipped.reloader.load()
+    assert "rules" in shipped.tables[-1]
+    assert "hunter22" not in str(shipped.tables) and "s1gn-ature" not in str(shipped.tables)
+    kept = (shipped.state / "accepted.json").read_text()
+    assert "hunter22" not in kept and "s1gn-ature" not in kept
+    redis.write_text("redis://other\n")
+    assert await shipped.reloader.load()
+    assert len(shipped.tables) == 2
+    assert shipped.reloader.compiled is not None
+    assert shipped.reloader.compiled.tables["store"]["redis"] == "redis://other"

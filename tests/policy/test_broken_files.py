@@ -15,10 +15,12 @@ from gateway.policy.load import load_folder, secret_reader
 from gateway.policy.problem import PolicyError
 from gateway.pricing.catalogue import Catalogue
 
-ENVIRON = {"A_KEY": "sk-a", "B_KEY": "sk-b"}
+ENVIRON = {"A_KEY": "sk-a", "B_KEY": "sk-b", "REDIS_URL": "redis://h"}
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 MATCH = {"team": ["t"], "key": ["k"], "tag": ["x"], "model": ["m*"], "endpoint": ["chat"], "stream": True}
+RULE = {"match": {**MATCH, "target": ["p/*"]}, "per": ["key", "user"], "mode": "shadow", "max_subjects": 5}
 PRICES = ("input", "cached_input", "cache_write", "audio_input", "output", "reasoning", "audio_output")
+FEES = ("per_call", "per_search")
 GOOD: dict[str, Any] = {
     "version": 1,
     "providers": {
@@ -44,6 +46,19 @@ GOOD: dict[str, Any] = {
             "targets": [
                 "azure/x",
                 {"provider": "p", "model": "y", "weight": 2, "match": {**MATCH, "metadata": {"a": ["b"]}}},
+                {
+                    "provider": "p",
+                    "model": "z",
+                    "limits": {
+                        "requests": "5/s",
+                        "tokens": "1k/s",
+                        "concurrent": 3,
+                        "burst": {"tokens": "2k"},
+                    },
+                    "context": 1000,
+                    "max_output": 100,
+                    "reasoning": True,
+                },
             ],
             "fallback_on": ["timeout", "connect"],
             "timeouts": {"connect": "5s", "first_token": "10s", "stall": "10s", "total": "1m"},
@@ -53,8 +68,36 @@ GOOD: dict[str, Any] = {
     },
     "teams": {"t": {"models": ["*"]}},
     "keys": {"k": {"team": "t", "sha256": SHA, "expires": "2027-01-31", "models": ["m"]}},
-    "prices": {"p/*": dict.fromkeys(PRICES, 0.5)},
+    "prices": {"p/*": dict.fromkeys(PRICES + FEES, 0.5)},
     "routes": [{"name": "r", "match": {"tag": ["cheap"]}, "use": "m"}],
+    "limits": [
+        {
+            "name": "l",
+            **RULE,
+            "requests": "5/min",
+            "output_tokens": "1m/day",
+            "strict": True,
+            "burst": {"requests": 3},
+        },
+        {"name": "one", "input_tokens": "5k/s", "burst": 9, "when_store_down": "open"},
+    ],
+    "budgets": [
+        {
+            "name": "b",
+            "usd": 1.5,
+            "every": "week",
+            "timezone": "Europe/Berlin",
+            "alert_at": ["50%", 0.8],
+            "when_spent": {"use": "m"},
+            "class": "estimate",
+            "default_output_tokens": 100,
+            "unbounded": "refuse",
+            "unpriced": "allow",
+        },
+        {"name": "r", **RULE, "usd": 1, "rolling": "30d", "when_spent": "reject"},
+    ],
+    "store": {"redis": {"env": "REDIS_URL"}, "accept_lossy_store": False},
+    "alerts": {"webhook": "https://h/x", "secret": {"env": "A_KEY"}},
     "admin": {"keys": [{"sha256": SHA}]},
 }
 """Every field that a policy may have."""
@@ -177,6 +220,12 @@ NEEDED = (
     ("routes", 0, "name"),
     ("routes", 0, "match"),
     ("routes", 0, "use"),
+    ("limits", 0, "name"),
+    ("limits", 1, "input_tokens"),
+    ("budgets", 0, "usd"),
+    ("budgets", 0, "every"),
+    ("budgets", 1, "rolling"),
+    ("alerts", "webhook"),
     ("admin", "keys", 0, "sha256"),
 )
 """What others refer to, or what must be there."""
@@ -216,7 +265,7 @@ def test_policy_is_good_before_it_is_broken(tmp_path: Path) -> None:
 
 def test_broken_node_is_named_with_its_line(refused: Callable[[str], PolicyError]) -> None:
     rows = list(broken_at_every_node())
-    assert len(rows) > 300
+    assert len(rows) > 600
     wrong = []
     for name, text, line in rows:
         lines = {problem.line for problem in refused(text).problems}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,32 @@ def test_demo_key_may_use_everything(catalogue: Catalogue) -> None:
 def test_every_file_tells_editors_its_schema() -> None:
     for path in POLICIES.glob("*.yaml"):
         assert path.read_text().startswith("# yaml-language-server: $schema=./schema.json\n"), path.name
+
+
+def test_example_limits_and_budget_warn_of_nothing(catalogue: Catalogue) -> None:
+    found = compiled({}, catalogue)
+    names = [rule["name"] for rule in found.tables["rules"]]
+    assert names == ["each-key.requests", "each-key.tokens", "each-key.concurrent", "demo-day"]
+    assert [warning for warning in found.warnings if warning.path.startswith(("limits", "budgets"))] == []
+
+
+def test_what_is_written_about_limits_is_a_policy(compile_text: Any) -> None:
+    text = (POLICIES.parent / "docs" / "limits.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    more = "models:\n  big: {targets: [openai/gpt-4o]}\n  small: {targets: [openai/gpt-4o-mini]}\n"
+    policy = "\n".join(blocks).replace("models:\n", more)
+    digest = hashlib.sha256(DEMO_KEY).hexdigest()
+    base = (
+        "providers: {openai: {}}\n"
+        "teams: {search: {models: ['*']}}\n"
+        f"keys: {{app: {{team: search, sha256: {digest}}}}}\n"
+    )
+    environ = {
+        "OPENAI_API_KEY": "sk-1",
+        "REDIS_URL": "redis://h",
+        "BUDGET_WEBHOOK": "https://h",
+        "BUDGET_WEBHOOK_SECRET": "x",
+    }
+    found = compile_text(base + policy, environ)
+    assert len(found.tables["rules"]) == 7
+    assert found.warnings == []

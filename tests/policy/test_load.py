@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from gateway.policy.compile import Compiled
 from gateway.policy.load import from_document, load_folder, load_text, secret_reader
+from gateway.policy.parts import SecretRef
 from gateway.policy.problem import PolicyError, SecretError
-from gateway.policy.spec import SecretRef
+from gateway.policy.spec import named_files
 
 
 def problems_of(call: Callable[[], object]) -> list[str]:
@@ -328,3 +329,19 @@ def test_loading_raises_nothing_but_policy_errors(data: bytes) -> None:
 def test_documents_raise_nothing_but_policy_errors(tree: dict[str, object]) -> None:
     with suppress(PolicyError):
         from_document(tree, {})
+
+
+@pytest.mark.parametrize("section", ["limits", "budgets"])
+def test_limits_and_budgets_of_all_files_come_together(tmp_path: Path, section: str) -> None:
+    some = {"limits": "requests: 1/s", "budgets": "usd: 1, every: day"}[section]
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text(f"{section}:\n  - {{name: {name}, {some}}}\n")
+    (tmp_path / "c.yaml").write_text(f"{section}:\n  # none here\n")
+    found = getattr(load_folder(tmp_path, {}).spec, section)
+    assert [rule.name for rule in found] == ["a", "b"]
+
+
+def test_files_of_the_store_and_alerts_are_among_those_a_policy_names() -> None:
+    text = "store: {redis: {file: /r}}\nalerts: {webhook: {file: /w}, secret: {file: /s}}\n"
+    assert named_files(load_text(text, {}).spec) == {"/r", "/w", "/s"}
+    assert named_files(load_text("store: {redis: 'redis://h'}\n", {}).spec) == frozenset()

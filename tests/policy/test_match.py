@@ -69,6 +69,25 @@ def test_metadata_of_any_type_is_no_reason_to_fail() -> None:
         assert match.misses(Call(metadata={"deep": value})) == "metadata.deep"
 
 
+@pytest.mark.parametrize(
+    ("table", "model", "target", "missed"),
+    [
+        ({"model": ["fast"]}, "fast", "", ""),
+        ({"model": ["gpt-*"]}, "fast", "", "model"),
+        ({"model": ["gpt-*"]}, None, "", ""),
+        ({"target": ["openai/*", "azure/x"]}, "fast", "azure/x", ""),
+        ({"target": ["openai/*"]}, "fast", "azure/x", "target"),
+        ({"target": ["*"]}, "fast", "", ""),
+        ({"target": ["openai/*"]}, "fast", "", "target"),
+        ({"target": ["azure/x"], "team": ["ads"]}, "fast", "azure/x", "team"),
+    ],
+)
+def test_rule_looks_at_the_model_that_is_used_and_the_target(
+    table: dict[str, Any], model: str | None, target: str, missed: str
+) -> None:
+    assert Match.from_table(table).misses(Call(), model, target) == missed
+
+
 def test_empty_facts_miss_what_is_asked_for() -> None:
     empty = Call(tags=(), metadata={})
     assert Match.from_table({"tag": ["eu"]}).misses(empty) == "tag"

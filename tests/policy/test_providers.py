@@ -127,3 +127,25 @@ def test_providers_that_refuse_stream_options_are_known(compile_text: Callable[.
 def test_unknown_provider_has_its_own_name_in_telemetry(compile_text: Callable[..., Compiled]) -> None:
     (row,) = compile_text("providers: {local: {base_url: 'http://h'}}\n").tables["providers"]
     assert row["otel_name"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("provider", "field"),
+    [
+        ("openai: {auth: none}", "max_completion_tokens"),
+        ("mistral: {auth: none}", "max_tokens"),
+        ("own: {base_url: http://vllm/v1}", "max_tokens"),
+        ("az: {dialect: azure, resource: r, auth: none}", "max_completion_tokens"),
+        ("az: {dialect: azure, resource: r, auth: none, api_version: 2024-10-21}", "max_completion_tokens"),
+        (
+            "az: {dialect: azure, resource: r, auth: none, api_version: 2024-09-01-preview}",
+            "max_completion_tokens",
+        ),
+        ("az: {dialect: azure, resource: r, auth: none, api_version: 2024-06-01}", "max_tokens"),
+    ],
+)
+def test_field_that_caps_output_is_one_the_provider_heeds(
+    compile_text: Callable[..., Compiled], provider: str, field: str
+) -> None:
+    (row,) = compile_text(f"providers: {{{provider}}}").tables["providers"]
+    assert row["cap_field"] == field

@@ -145,3 +145,20 @@ def test_what_is_not_known_or_not_by_the_token_has_no_price(
 )
 def test_pico_dollars_round_up(usd: str, pico: int) -> None:
     assert pico_per_token(Decimal(usd)) == pico
+
+
+def test_fees_by_the_call_and_by_the_search_are_in_the_table() -> None:
+    def fees(provider: str, model: str) -> object:
+        return (CATALOGUE.price(provider, None, model, AT) or {}).get("fees")
+
+    # 12 dollars for a thousand calls; 10 for a thousand searches.
+    assert fees("perplexity", "sonar") == {"call": 12_000_000}
+    assert fees("openai", "gpt-4o") == {"search": 10_000_000}
+    assert fees("openai", "gpt-4o-mini-search-preview") == {"call": 10_000_000}
+    assert fees("groq", "llama-3.1-8b-instant") is None
+
+
+def test_context_window_as_published() -> None:
+    assert CATALOGUE.context_window("openai", None, "gpt-4o-mini") == 128_000
+    assert CATALOGUE.context_window("openai", None, "no-such-model") is None
+    assert CATALOGUE.context_window(None, None, "gpt-4o-mini") is None

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 
 from gateway.simulator.bill import Bill, Entry, key_digest, read
 from gateway.simulator.server import Simulator
@@ -90,3 +92,58 @@ async def test_connections_can_be_told_apart(http: aiohttp.ClientSession, simula
         await response.read()
     first, second, third = (one.connection for one in simulator.requests)
     assert first == second != third
+
+
+async def told_and_billed(
+    http: aiohttp.ClientSession, simulator: Simulator, path: str = "chat/completions", **fields: Any
+) -> tuple[int, int]:
+    """Output tokens of one more call: as its usage says, and as the bill does."""
+    asked = {"model": "m", "messages": [{"role": "user", "content": "Why?"}], "prompt": "Why", **fields}
+    async with http.post(f"{simulator.url}/{path}", json=asked) as response:
+        assert response.status == 200
+        events = (await response.read()).removeprefix(b"data: ").split(b"\n\ndata: ")
+    answer = orjson.loads(events[-2] if fields.get("stream") else events[0])
+    return answer["usage"]["completion_tokens"], simulator.bill.entries[-1].output_tokens
+
+
+@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("model", ["m", "o3"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_cap_holds_for_each_choice_and_all_are_billed(
+    http: aiohttp.ClientSession, simulate: Start, cap: str, model: str, stream: bool
+) -> None:
+    simulator = await simulate(output_tokens=500)
+    fields: dict[str, Any] = {cap: 40, "n": 3, "model": model, "stream": stream}
+    if stream:
+        fields["stream_options"] = {"include_usage": True}
+    assert await told_and_billed(http, simulator, **fields) == (120, 120)
+
+
+async def test_every_candidate_of_every_prompt_is_billed(
+    http: aiohttp.ClientSession, simulate: Start
+) -> None:
+    simulator = await simulate(output_tokens=500)
+    fields = {"prompt": ["a", "b"], "max_tokens": 10, "n": 2, "best_of": 5}
+    assert await told_and_billed(http, simulator, "completions", **fields) == (100, 100)
+
+
+async def test_provider_that_cheats_tells_and_bills_more_than_the_cap(
+    http: aiohttp.ClientSession, simulate: Start
+) -> None:
+    simulator = await simulate(output_tokens=500)
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    for fields in ({}, usage):
+        cheat = {**fields, "max_tokens": 10, "simulate": {"overrun_tokens": 1_000}}
+        assert await told_and_billed(http, simulator, **cheat) == (1_010, 1_010)
+    assert await told_and_billed(http, simulator, max_tokens=10) == (10, 10)
+    simulator.settings.overrun_tokens = 7
+    assert await told_and_billed(http, simulator, max_tokens=10) == (17, 17)
+
+
+async def test_bill_names_the_tier_that_the_answer_names(
+    http: aiohttp.ClientSession, simulate: Start
+) -> None:
+    simulator = await simulate()
+    for tier in ("flex", "auto"):
+        await told_and_billed(http, simulator, service_tier=tier)
+    assert [one.service_tier for one in simulator.bill.entries] == ["flex", "default"]

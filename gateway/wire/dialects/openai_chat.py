@@ -29,7 +29,9 @@ OPERATIONS: Mapping[str, str] = {"chat": "chat", "completions": "text_completion
 MAX_TOKENS = 10**8
 """A usage above this is not believed: ten times the longest context window there is."""
 
-_CAPS = ("max_tokens", "max_completion_tokens", "n")
+CAP_FIELDS = ("max_tokens", "max_completion_tokens")
+"""Fields of a body that cap the output of each choice."""
+_COUNTS = (*CAP_FIELDS, "n", "best_of")
 _QUOTA_CODES = frozenset(
     {
         "insufficient_quota",
@@ -87,11 +89,11 @@ def read_call(endpoint: str, body: bytes, model: str | None = None) -> Call:
         stream = False
     elif stream is not True and stream is not False:
         raise _bad("stream", "true or false")
-    for cap in _CAPS:
-        value = fields.get(cap)
+    for count in _COUNTS:
+        value = fields.get(count)
         if value is not None and (type(value) is not int or value < 0):
             kind = BELOW_MINIMUM if type(value) is int else WRONG_TYPE
-            raise _bad(cap, "a whole number, not negative", kind)
+            raise _bad(count, "a whole number, not negative", kind)
     wants_usage = False
     if stream:
         options = fields.get("stream_options")
@@ -106,10 +108,12 @@ def read_call(endpoint: str, body: bytes, model: str | None = None) -> Call:
     return Call(endpoint, fields, named, stream, wants_usage, len(body))
 
 
-def write_body(call: Call, model: str, *, asks_usage: bool = True) -> bytes:
+def write_body(
+    call: Call, model: str, *, asks_usage: bool = True, cap: tuple[str, int] | None = None
+) -> bytes:
     """The body for a target: every field of the caller's, the target's model name, and for a stream the
     usage chunk asked for (unless `asks_usage` is False: providers that send usage unasked and refuse
-    `stream_options`).
+    `stream_options`). `cap`: the field that caps the output and its tokens, instead of the caller's.
 
     Raises `GatewayError` (400) if it is nested too deeply: orjson reads 1,024 levels and writes 254. To count
     brackets when the body is read would cost 2.4 µs per KiB; this costs nothing.
@@ -125,6 +129,10 @@ def write_body(call: Call, model: str, *, asks_usage: bool = True) -> bytes:
             fields["stream_options"] = (
                 {**options, "include_usage": True} if options else {"include_usage": True}
             )
+    if cap is not None:
+        # A copy here too: another target may have another cap.
+        fields = {name: value for name, value in fields.items() if name not in CAP_FIELDS}
+        fields[cap[0]] = cap[1]
     try:
         return dumps(fields)
     except TypeError:

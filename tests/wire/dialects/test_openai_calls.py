@@ -20,7 +20,7 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 ACTED_ON = frozenset(
-    {"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "metadata"}
+    {"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "metadata"}
 )
 
 
@@ -74,6 +74,7 @@ BAD: list[tuple[bytes, Kind, str | None]] = [
     (b'{"model": "m", "max_tokens": 1e2}', WRONG_TYPE, "max_tokens"),
     (body_of(max_completion_tokens=-5), BELOW_MINIMUM, "max_completion_tokens"),
     (body_of(max_completion_tokens={}), WRONG_TYPE, "max_completion_tokens"),
+    (body_of(best_of="3"), WRONG_TYPE, "best_of"),
     (body_of(n=-1), BELOW_MINIMUM, "n"),
     (body_of(n=0.5), WRONG_TYPE, "n"),
     (body_of(n=False), WRONG_TYPE, "n"),
@@ -224,3 +225,28 @@ def test_every_endpoint_has_a_path_and_an_operation() -> None:
         "embeddings": "/embeddings",
     }
     assert OPERATIONS == {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
+
+
+@pytest.mark.parametrize(
+    ("given", "cap", "goes"),
+    [
+        ({}, ("max_tokens", 9), {"max_tokens": 9}),
+        ({"max_tokens": 500}, ("max_tokens", 9), {"max_tokens": 9}),
+        ({"max_completion_tokens": 500}, ("max_tokens", 9), {"max_tokens": 9}),
+        (
+            {"max_tokens": 1, "max_completion_tokens": 500},
+            ("max_completion_tokens", 9),
+            {"max_completion_tokens": 9},
+        ),
+    ],
+)
+def test_cap_stands_in_one_field_and_is_not_the_next_targets(
+    given: dict[str, Any], cap: tuple[str, int], goes: dict[str, Any]
+) -> None:
+    call = call_of(**given, stream=True)
+    body = json.loads(write_body(call, "served", cap=cap))
+    assert body == {
+        "model": "served", "stream": True, "stream_options": {"include_usage": True}, **goes,
+    }  # fmt: skip
+    again = json.loads(write_body(call, "served"))
+    assert {name: again.get(name) for name in given} == given
