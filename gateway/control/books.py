@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.control.kept_store import KeptStore
-from gateway.quota.contract import Balance, StoreDown
+from gateway.quota.contract import MONEY, ROLLING, Balance, StoreDown
 from gateway.telemetry.diagnostics import report
 
 AT_ONCE = 4
@@ -28,23 +28,28 @@ class Books:
     async def answer(self, question: dict[str, Any]) -> bytes:
         """The payload of a RESULT."""
         number = b'{"n":%d,' % question["n"]
+        wrong = b""
         async with self._turns:
             try:
                 return number + b'"result":' + await self._result(question) + b"}"
             except StoreDown:
                 error = "The store does not answer."
             except LookupError as unknown:
+                wrong = b'"wrong":true,'
                 error = f"There is no {unknown.args[0] if unknown.args else 'such thing'}."
             except Exception as bug:
                 report(bug)
                 error = "The keeper failed. Its log says why."
-        return number + b'"error":' + orjson.dumps(error) + b"}"
+        return number + wrong + b'"error":' + orjson.dumps(error) + b"}"
 
     async def _result(self, question: dict[str, Any]) -> bytes:
         what = question["what"]
         if what == "balances":
             rule = question.get("rule", "")
-            return await _encoded(await self._store.ask(lambda store: store.balances(rule)))
+            found = await self._store.ask(lambda store: store.balances(rule))
+            if question.get("money"):
+                found = [balance for balance in found if balance.terms.kind in (MONEY, ROLLING)]
+            return await _encoded(found)
         if what == "spend":
             by, since_ms, until_ms = question["by"], question["since_ms"], question["until_ms"]
             return await _encoded(await self._store.ask(lambda store: store.spend(by, since_ms, until_ms)))

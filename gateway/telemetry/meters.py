@@ -130,7 +130,17 @@ class CallMeters:
 class Meters:
     """The metrics of one worker."""
 
-    __slots__ = ("_counters", "_histograms", "_slots", "_streams_open", "_values", "overhead")
+    __slots__ = (
+        "_counters",
+        "_histograms",
+        "_overshoot",
+        "_purse_hits",
+        "_purse_misses",
+        "_slots",
+        "_streams_open",
+        "_values",
+        "overhead",
+    )
 
     def __init__(self, slots: SlotFile) -> None:
         self._slots = slots
@@ -138,6 +148,9 @@ class Meters:
         self._counters: dict[tuple[Metric, tuple[str, ...]], int] = {}
         self._histograms: dict[tuple[Metric, tuple[str, ...]], Histogram] = {}
         self._streams_open = slots.series(table.STREAMS_OPEN, ())
+        self._purse_hits = slots.series(table.PURSE_HITS, ("true",))
+        self._purse_misses = slots.series(table.PURSE_HITS, ("false",))
+        self._overshoot = slots.series(table.OVERSHOOT, ())
         self.overhead = Histogram(slots, table.OVERHEAD)
 
     def of_calls(self, labels: CallLabels) -> CallMeters:
@@ -170,6 +183,23 @@ class Meters:
     def fallback(self, model: str, reason: str) -> None:
         """On to the next target."""
         self._count(table.FALLBACKS, (model, reason))
+
+    def limit_refused(self, limit: str, mode: str) -> None:
+        """A limit or budget refused a call, or would have: `limit` is its name in the policy (a target's own
+        limits: the target), `mode` enforce or shadow."""
+        self._count(table.LIMIT_REFUSED, (limit, mode))
+
+    def purse_hit(self) -> None:
+        """A call under limits found all that it needs in this worker."""
+        self._values[self._purse_hits] += 1
+
+    def purse_missed(self) -> None:
+        """A call under limits had to ask the store."""
+        self._values[self._purse_misses] += 1
+
+    def overshot(self, nanousd: int) -> None:
+        """A call cost so much more than was held for it."""
+        self._values[self._overshoot] += nanousd
 
     def log_dropped(self, lines: int) -> None:
         """Log lines that found no room."""

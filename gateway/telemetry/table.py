@@ -144,6 +144,53 @@ STORE_ROUND_TRIPS = Metric(
 STORE_UP = Metric(
     "headgate_store_up", "gauge", "", (), "1 while the store of limits and budgets answers, else 0."
 )
+LIMIT_REFUSED = Metric(
+    "headgate_limit_refused_total",
+    "counter",
+    "",
+    ("limit", "mode"),
+    "Calls that a limit or budget refused; in mode shadow, that it would have refused.",
+)
+PURSE_HITS = Metric(
+    "headgate_purse_hits_total",
+    "counter",
+    "",
+    ("hit",),
+    "Calls under limits: hit true if the worker had what they need, false if it had to ask.",
+)
+OVERSHOOT = Metric(
+    "headgate_budget_overshoot_usd_total",
+    "counter",
+    "usd",
+    (),
+    "What providers billed beyond the most that a call could cost: 0 unless one of them cheats.",
+    scale=_NANO,
+)
+_BUDGET = ("budget", "subject")
+BUDGET_LIMIT = Metric(
+    "headgate_budget_limit_usd",
+    "gauge",
+    "usd",
+    _BUDGET,
+    "What may be spent in the window under way, top-ups included.",
+    scale=_NANO,
+)
+BUDGET_HELD = Metric(
+    "headgate_budget_held_usd",
+    "gauge",
+    "usd",
+    _BUDGET,
+    "The most that calls under way may still cost.",
+    scale=_NANO,
+)
+BUDGET_SPENT = Metric(
+    "headgate_budget_spent_usd",
+    "gauge",
+    "usd",
+    _BUDGET,
+    "What is spent in the window under way.",
+    scale=_NANO,
+)
 LOG_DROPPED = Metric(
     "headgate_log_dropped_total", "counter", "", (), "Log lines dropped because nobody took them in time."
 )
