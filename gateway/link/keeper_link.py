@@ -96,8 +96,8 @@ class KeeperLink:
             if answer is None or answer.done():
                 return
             if "error" in said:
-                kind = WrongQuestion if said.get("wrong") else NoAnswer
-                answer.set_exception(kind(said["error"]))
+                what = WrongQuestion if said.get("wrong") else NoAnswer
+                answer.set_exception(what(said["error"]))
             else:
                 answer.set_result(said["result"])
 

@@ -30,7 +30,8 @@ QUERY, RESULT = 38, 39
 what was asked is not there}. `what`:
 
 - "state" → {"up", "why"}
-- "balances", `rule` ("" for all), `money` (true: budgets only) → [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
+- "balances", `rule` ("" for all), `money` (true: budgets only) →
+  [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
 - "spend", `by` [column, …], `since_ms`, `until_ms` → [{column: value, …}, …]
 - "verify" → [sentence, …]
 - "adjust", `bucket`, `amount`, `who`, `note` → the bucket's balance

@@ -1,4 +1,4 @@
-"""Moments as people write them, for questions about what was spent. All are of UTC, as the ledger's days are."""
+"""Moments as people write them, for questions about what was spent. They are of UTC, like the ledger's days."""
 
 from __future__ import annotations
 
