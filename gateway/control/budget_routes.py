@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,7 +15,7 @@ from gateway.control.standing import Standing, Table, by_bucket, is_of, standing
 from gateway.link.keeper_link import SUMS_S, NoAnswer, WrongQuestion
 from gateway.money import nanousd_of
 from gateway.quota.moment import iso, moment_ms
-from gateway.quota.spending import BY, priced, summed
+from gateway.quota.spending import BY, priced, summed, written
 
 PAGE, LONGEST_PAGE = 100, 1_000
 MOST_ROWS = 50_000
@@ -133,7 +131,8 @@ class BudgetRoutes:
             )
         if kind == "csv":
             return web.Response(
-                text=as_csv(rows, by), headers={"content-type": "text/csv; charset=utf-8; header=present"}
+                text=written([priced(row) for row in rows], by),
+                headers={"content-type": "text/csv; charset=utf-8; header=present"},
             )
         span = {"by": by, "since": iso(since_ms), "until": iso(until_ms)}
         return json_answer({**span, "rows": [priced(row) for row in rows], "total": priced(summed(rows))})
@@ -182,22 +181,6 @@ class BudgetRoutes:
         made = {balance["bucket"] for balance in balances}
         found = standings(self._rules(), balances, now_ms)
         return [each.as_json(now_ms) for each in by_bucket(found) if each.bucket in made]
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> str:
-    """Sums as CSV (RFC 4180): a line of names, then a line for each row; money in dollars with all that is
-    known of it. Text that a spreadsheet would take for a formula is given a leading apostrophe."""
-    columns = [*by, *(name for name in priced(summed(rows)) if name not in by)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in priced(row).items()})
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def _query(request: web.Request, *known: str) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""Moments as people write them, for questions about what was spent. They are of UTC, like the ledger's days."""
+"""Moments as people write them, for questions about what was spent. They are of UTC, as the ledger is."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.money import usd_text
@@ -28,3 +30,22 @@ def summed(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         for name in SUMS:
             total[name] += row.get(name) or 0
     return total
+
+
+def written(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
+    """Priced rows as CSV (RFC 4180): a line of names, then a line for each row. Text that a spreadsheet would
+    take for a formula is given a leading apostrophe."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*by, "calls", *TOKENS, "usd"], lineterminator="\r\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({**row, **{name: _cell(row[name]) for name in by}})
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
