@@ -225,11 +225,13 @@ class CallerConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if self._current is None and len(self._queue) == 1:
-                self._without_upgrade(self._queue.pop(), data[upgrade.args[0] :])
+            asking, rest = self._queue.pop(), data[upgrade.args[0] :]
+            if self._current is None and not self._queue:
+                self._without_upgrade(asking, rest)
                 return
-            # Behind another request nothing is upgraded: that one is answered, then the connection closes.
-            self._broken = True
+            # Behind another request: it is read again, alone, when its turn comes.
+            self._parser, self._incoming = httptools.HttpRequestParser(self), None
+            self._ahead = asking.head.written() + rest
         except httptools.HttpParserError:
             if self._current is not None:
                 self._body_failed(BAD_HTTP)

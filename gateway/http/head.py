@@ -7,6 +7,7 @@ have the same meaning, so they are parsed once: 0.7 µs instead of 6 for the twe
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from gateway.errors import BAD_HTTP, HEADERS_TOO_LARGE, TOO_LARGE, Kind
 
@@ -93,17 +94,19 @@ class Head:
                 return TOO_LARGE
         return None
 
+    def written(self) -> bytes:
+        """The head as bytes, up to and with the blank line."""
+        return self._with(self.headers)
+
     def without_upgrade(self) -> bytes:
         """The head as bytes, without its question for another protocol."""
-        lines = [
-            name + b": " + value
-            for name, value in self.headers
-            if name not in (b"upgrade", b"connection", b"http2-settings")
-        ]
-        if not self.keep_alive:
-            lines.append(b"connection: close")
+        asks = (b"upgrade", b"connection", b"http2-settings")
+        headers = [header for header in self.headers if header[0] not in asks]
+        return self._with(headers if self.keep_alive else [*headers, (b"connection", b"close")])
+
+    def _with(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         line = b"%b %b HTTP/%b\r\n" % (self.method, self.target, self.version.encode())
-        return line + b"\r\n".join(lines) + b"\r\n\r\n"
+        return line + b"".join([name + b": " + value + b"\r\n" for name, value in headers]) + b"\r\n"
 
 
 class SeenHead:

@@ -87,7 +87,8 @@ class Exchange:
     returned: Mapping[str, int] = field(default_factory=dict)
     """Bucket → returned in this epoch, in all."""
     rows: Sequence[Sequence[Any]] = ()
-    """Usage rows (`quota.row.ROW`), new ones only; kept in the same transaction as `used`."""
+    """Usage rows (`quota.row.Row`), one for each attempt that was settled; new ones only. Kept in the same
+    transaction as `used`."""
     wants: Sequence[Want] = ()
     wishes: Mapping[str, int] = field(default_factory=dict)
     """Bucket → the slice that the owner would like to have."""

@@ -218,9 +218,15 @@ SEQUELS: tuple[Payload, ...] = (
     served("a refused head behind a call", call() + b"GET / HTTP/1.1\nHost: x\r\n\r\n", closes=True),
     served(
         "an upgrade behind a call",
-        call() + call(b"Connection: upgrade\r\nUpgrade: h2c\r\n"),
+        call() + call(b"Connection: upgrade\r\nUpgrade: h2c\r\n") + call(),
+        calls=3,
+    ),
+    refused(
+        "a websocket behind a call",
+        call() + call(b"Connection: upgrade\r\nUpgrade: websocket\r\n"),
+        501,
+        after=1,
         proxied=2,
-        closes=True,
     ),
     refused("a head without host behind a call", call() + head(LENGTH, host=b"") + BODY, after=1),
     waits("half a call behind a call", call() + call()[:-9], after=1),
