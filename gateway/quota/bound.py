@@ -200,13 +200,12 @@ class _Media:
         url = image.get("url") if type(image) is dict else image
         if type(url) is not str:
             self.unbound("messages[].content[].image_url")
-        elif url[:5].lower() == "data:":
-            if url[5:11].lower() == "image/":
-                self.image_bytes += len(url)
-            else:
-                # Gemini takes films and documents this way.
-                self.has_audio = True
-                self.unbound("messages[].content[].image_url")
+        elif url[:11].lower() == "data:image/":
+            self.image_bytes += len(url)
+        else:
+            # What an address leads to is not in the body, and Gemini takes films and documents this way.
+            self.has_audio = True
+            self.unbound("messages[].content[].image_url")
 
     def _audio(self, audio: object) -> None:
         self.has_audio = True

@@ -66,7 +66,9 @@ def test_bill_is_within_the_hold_and_the_hold_within_what_is_left(
     call = read_call("chat", orjson.dumps(fields))
     bound, asked = bound_input(call), asked_of(call)
     floor = floor_of(is_reasoning=is_reasoning(call.model))
-    worst = price.worst(bound.tokens, has_audio=False, service_tier=call.fields.get("service_tier") or "")
+    worst = price.worst(
+        bound.tokens, has_audio=bound.has_audio, service_tier=call.fields.get("service_tier") or ""
+    )
     wanted = cap_of(asked, endpoint="chat", default_tokens=default, floor=floor)
     left = worst.nanousd(bound.tokens, asked.output_tokens(wanted)) * left_percent // 100
     cap = fitting_cap(asked, wanted, worst.output_for(left, bound.tokens), floor)

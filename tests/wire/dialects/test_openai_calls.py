@@ -28,7 +28,7 @@ def body_of(**fields: Any) -> bytes:
     return json.dumps({"model": "m", **fields}).encode()
 
 
-def call_of(endpoint: str = "chat", **fields: Any) -> Call:
+def call_of(endpoint: str = "chat", /, **fields: Any) -> Call:
     return read_call(endpoint, body_of(**fields))
 
 
