@@ -62,8 +62,9 @@ IO = {
     "threading",
     "urllib.request",
 }
-LAZY = {("control/process.py", "gateway.simulator")}
-"""Half of control's memory otherwise. All others are at the top: what a worker imports is what it runs."""
+LAZY = {("control/process.py", "gateway.simulator"), ("control/store_choice.py", "gateway.stores.redis")}
+"""Half of control's memory otherwise, and of the keeper's. All others are at the top: what a worker imports
+is what it runs."""
 
 NEVER_IN_A_WORKER = (
     "aiohttp",

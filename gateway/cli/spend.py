@@ -59,7 +59,10 @@ def spend(
     moments = _span(since, until)
     with telling():
         gateway = Admin(admin) if admin else running(state)
-        answer = _from_file(state, columns, moments) if gateway is None else _from(gateway, columns, moments)
+        if gateway is None:
+            answer = _from_file(state, columns, moments)
+        else:
+            answer = _from(gateway, {"by": ",".join(columns), "since": since, "until": until})
     if as_json:
         print(json.dumps(answer, indent=2, ensure_ascii=False))
     elif as_csv:

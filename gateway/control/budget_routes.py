@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.control.admin_port import json_answer, refusal
 from gateway.control.budgets import Asks
 from gateway.control.standing import Standing, Table, by_bucket, is_of, standings
-from gateway.link.keeper_link import SUMS_S, NoAnswer, WrongQuestion
+from gateway.link.keeper_queries import SUMS_S, NoAnswer, WrongQuestion
 from gateway.money import nanousd_of
 from gateway.quota.moment import iso, moment_ms
 from gateway.quota.spending import BY, priced, summed, written

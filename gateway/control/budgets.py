@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from gateway.clock import monotonic_s
 from gateway.control.exposition import Sample
 from gateway.control.standing import Standing, Table, gauges, standings
-from gateway.link.keeper_link import NoAnswer
+from gateway.link.keeper_queries import NoAnswer
 from gateway.telemetry.diagnostics import report
 
 POLL_S = 1.0
@@ -21,7 +21,7 @@ LOOKED_S = 120.0
 
 
 class Asks(Protocol):
-    """The way to the keeper; `link.keeper_link.KeeperLink` is one."""
+    """The way to the keeper; `link.keeper_queries.KeeperQueries` is one."""
 
     async def ask(self, what: str, *, within_s: float = ..., **details: Any) -> Any:
         """Its answer to a query of `link.ledger`. Raises `NoAnswer`."""

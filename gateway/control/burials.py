@@ -3,59 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
 
-from gateway.clock import monotonic_s
+from gateway.clock import monotonic_s, now_s
+from gateway.link.journal import UNFINISHED, Journaled, is_abandoned, read_journal
 from gateway.telemetry.diagnostics import report, say
 
 LOCKED_S = 2.0
 """How long the lock of a journal is tried after its worker's connection closed: a process that dies may hold
 it a moment longer (its memory is unmapped first). One that lives holds it on, and nothing is done."""
 TRY_S = 0.005
+STALE_S = 60.0
+"""A journal that is as old and still not finished never will be."""
 UNREADABLE = ".unreadable"
-
-
-class Journaled(Protocol):
-    """What stands in a journal (`quota.journal`)."""
-
-    @property
-    def owner(self) -> str: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def used(self) -> Mapping[str, int]:
-        """Account → used, in all."""
-
-    @property
-    def holds(self) -> Mapping[str, int]:
-        """Account → held by calls that were under way."""
-
-    @property
-    def rows(self) -> Sequence[Any]:
-        """Usage rows that may not have been reported."""
-
-
-class Journals(Protocol):
-    """Reads them (`quota.journal`)."""
-
-    def read_journal(self, path: Path, /) -> Journaled:
-        """Raises ValueError if it is none."""
-
-    def is_abandoned(self, path: Path, /) -> bool:
-        """True if no process holds its lock."""
 
 
 class Burials:
     """The journals of a folder, named OWNER.EPOCH. `settle` books one; if it raises, the journal stays and is
     tried again."""
 
-    def __init__(
-        self, folder: Path, journals: Journals, settle: Callable[[Journaled], Awaitable[None]]
-    ) -> None:
+    def __init__(self, folder: Path, settle: Callable[[Journaled], Awaitable[None]]) -> None:
         self._folder = folder
-        self._journals = journals
         self._settle = settle
         self._one_at_a_time = asyncio.Lock()
 
@@ -79,6 +49,10 @@ class Burials:
         """All that nobody holds: whole gateways that were killed, and what could not be settled before."""
         for path in self._found("*"):
             await self._bury(path)
+        for path in self._folder.glob("*" + UNFINISHED):
+            with suppress(FileNotFoundError):
+                if now_s() - path.stat().st_mtime > STALE_S:
+                    path.unlink()
 
     def _found(self, pattern: str) -> list[Path]:
         return sorted(path for path in self._folder.glob(pattern) if path.suffix[1:].isdecimal())
@@ -87,14 +61,19 @@ class Burials:
         """True if it is done with, by this call or another."""
         async with self._one_at_a_time:
             try:
-                if not self._journals.is_abandoned(path):
+                if not is_abandoned(path):
                     return False
-                # In a thread: it may be some MiB, and grants go on meanwhile.
-                journaled = await asyncio.to_thread(self._journals.read_journal, path)
+                # In a thread: it is 18 MiB, and grants go on meanwhile.
+                journaled = await asyncio.to_thread(read_journal, path)
             except FileNotFoundError:
                 return True
             except (ValueError, OSError) as error:
                 self._put_aside(path, error)
+                return True
+            if journaled is None:
+                # Nothing was ever held under it; if it is another version's, the lease settles its owner.
+                say(f"the journal {path} is none of this version and is put aside")
+                path.rename(path.with_name(path.name + UNREADABLE))
                 return True
             await self._settle(journaled)
             path.unlink(missing_ok=True)

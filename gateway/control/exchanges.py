@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from gateway.clock import monotonic_s
 from gateway.control.kept_store import KeptStore
@@ -15,6 +18,10 @@ from gateway.quota.contract import Event, Exchange, Refusal, Reply, Want
 
 _NEVER = 1 << 62
 """No exchange has this number: an owner of another host acknowledges by an event."""
+WITHHELD_DRY_MS = 250
+"""How long an owner may refuse by itself what the store may not be used for."""
+
+Wanted = Callable[[], bool]
 
 
 class Exchanges:
@@ -23,13 +30,19 @@ class Exchanges:
     def __init__(self, store: KeptStore) -> None:
         self._store = store
         self._owners: dict[str, LedgerEnd] = {}
+        self._serving: dict[str, asyncio.Future[None]] = {}
+        """Owner → done when its last connection so far is handled."""
         self._waiting = Waiting()
         self._refusals = Refusals()
         self._due: deque[Parked] = deque()
         self._deciding: asyncio.Task[None] | None = None
+        self._one_at_a_time: dict[str, asyncio.Lock] = {}
+        """Owner → for a last decision, or a greeting."""
         self._timer: asyncio.TimerHandle | None = None
         self.recall_s = 0.005
         """How long owners may take to return what is idle: 25 ms where they are on other hosts."""
+        self.withheld: Collection[str] = ()
+        """Rules of which nothing is given: strict budgets, while the store may lose what it is told."""
 
     def is_here(self, owner: str, epoch: int) -> bool:
         """True if the worker is connected, in this life."""
@@ -40,37 +53,87 @@ class Exchanges:
         """Handles a connection, after `before`, until it is closed and what it said is booked. What the store
         does not take any more then stands in the worker's journal, or is said again."""
         self._owners[owner] = end
+        earlier = self._serving.get(owner)
+        done = self._serving[owner] = asyncio.get_running_loop().create_future()
 
         def is_open() -> bool:
             return end.is_open
 
-        async def greet(store: object) -> bool:
+        try:
+            if earlier is not None:
+                await earlier  # what it said on its last connection comes before what it says on this one
+            if not await self._greet(owner, end, before):
+                return
+            while (exchange := await end.next()) is not None:
+                if not await self._exchange(owner, end, exchange, is_open):
+                    return
+        finally:
+            done.set_result(None)
+            if self._owners.get(owner) is end:
+                del self._owners[owner]
+                self._drop_parked(owner)
+            if self._serving.get(owner) is done:
+                del self._serving[owner]
+                self._one_at_a_time.pop(owner, None)
+
+    async def _greet(self, owner: str, end: LedgerEnd, before: Callable[[], Awaitable[None]]) -> bool:
+        """False if it went away meanwhile. What it had parked is void: the worker asks for it anew."""
+
+        async def greet() -> bool:
             await before()
             await self._store.ask(lambda store: store.hello(owner, end.epoch, end.got))
             return True
 
-        try:
-            if not await self._store.insist(greet, is_open):
-                return
-            while (exchange := await end.next()) is not None:
-                reply = await self._exchanged(owner, exchange, is_open)
-                if reply is None:
-                    return
-                self._booked(owner, end, exchange, reply)
-        finally:
-            if self._owners.get(owner) is end:
-                del self._owners[owner]
+        self._drop_parked(owner)
+        async with self._lock(owner):
+            return bool(await self._store.insist(greet, lambda: end.is_open))
 
-    async def _exchanged(self, owner: str, exchange: Exchange, is_wanted: Callable[[], bool]) -> Reply | None:
+    def _lock(self, owner: str) -> asyncio.Lock:
+        lock = self._one_at_a_time.get(owner)
+        if lock is None:
+            lock = self._one_at_a_time[owner] = asyncio.Lock()
+        return lock
+
+    async def _exchange(self, owner: str, end: LedgerEnd, exchange: Exchange, is_open: Wanted) -> bool:
         exchange.owner = owner
-        return await self._store.insist(lambda store: store.exchange(exchange), is_wanted)
+        # What it returns is waited for by others, whose wants came before those that it brings.
+        comes_late = bool(exchange.wants) and self._waiting.comes_late(
+            owner, exchange.seq, (*exchange.acks, *exchange.returned), exchange.wants
+        )
+        asked = replace(exchange, wants=()) if comes_late else exchange
+        reply = await self._asked(asked, is_open)
+        if reply is None:
+            return False
+        self._booked(owner, end, exchange, reply)
+        return True
+
+    async def _asked(self, exchange: Exchange, is_wanted: Wanted) -> Reply | None:
+        """What the store answers; None when nobody wants it any more. What a want names and the store was
+        never told of is not asked for."""
+        refused: list[Refusal] = []
+        if self.withheld:
+            exchange, refused = _without(exchange, lambda bucket: bucket.partition("|")[0] in self.withheld)
+        while True:
+            try:
+                reply = await self._store.insist(partial(self._told, exchange), is_wanted)
+            except KeyError as unknown:
+                less, more = _without(exchange, partial(operator.eq, unknown.args[0]))
+                if not more and less.wishes == exchange.wishes:
+                    raise
+                exchange, refused = less, refused + more
+                continue
+            if reply is not None and refused:
+                reply = replace(reply, refused=[*reply.refused, *refused])
+            return reply
+
+    async def _told(self, exchange: Exchange) -> Reply:
+        return await self._store.ask(lambda store: store.exchange(exchange))
 
     def _booked(self, owner: str, end: LedgerEnd, exchange: Exchange, reply: Reply) -> None:
         now_s = monotonic_s()
         if exchange.returned:
             self._tell_wet(self._refusals.freed(exchange.returned, now_s, by=owner))
-        if reply.parked:
-            self._park(owner, exchange, reply, now_s)
+        reply = self._parked(owner, exchange, reply, now_s)
         self._note(owner, reply.refused, now_s)
         end.answer(reply)
         if self._waiting.told(owner, exchange.seq, (*exchange.acks, *exchange.returned)) or reply.parked:
@@ -78,10 +141,26 @@ class Exchanges:
 
     # wants that wait
 
-    def _park(self, owner: str, exchange: Exchange, reply: Reply, now_s: float) -> None:
+    def _parked(self, owner: str, exchange: Exchange, reply: Reply, now_s: float) -> Reply:
+        """Parks wants that wait for recalls, and those that the store said nothing of: they came late, or
+        were decided in a reply that was lost. The reply with all of them in `parked`."""
+        named = {*reply.granted, *(refusal.id for refusal in reply.refused), *reply.parked}
+        unnamed = {want.id: list(want.needs) for want in exchange.wants if want.id not in named}
+        if not unnamed and not reply.parked:
+            return reply
         deadline_s = now_s + self.recall_s
+        self._recall(reply.recalls, deadline_s)
+        parked = {**reply.parked, **unnamed}
+        for want in exchange.wants:
+            if want.id in parked:
+                short = frozenset(parked[want.id])
+                self._waiting.park(Parked(owner, exchange.epoch, want, short, deadline_s))
+        # The store's own reply stays as it is: it may be given again.
+        return replace(reply, parked=parked)
+
+    def _recall(self, recalls: Mapping[str, Sequence[str]], deadline_s: float) -> None:
         asked: dict[LedgerEnd, list[str]] = {}
-        for bucket, others in reply.recalls.items():
+        for bucket, others in recalls.items():
             for other in others:
                 end = self._owners.get(other)
                 self._waiting.recall(other, bucket, _NEVER if end is None else end.sure_seq(), deadline_s)
@@ -89,10 +168,10 @@ class Exchanges:
                     asked.setdefault(end, []).append(bucket)
         for end, buckets in asked.items():
             end.recall(buckets)
-        for want in exchange.wants:
-            if want.id in reply.parked:
-                short = frozenset(reply.parked[want.id])
-                self._waiting.park(Parked(owner, exchange.epoch, want, short, deadline_s))
+
+    def _drop_parked(self, owner: str) -> None:
+        self._waiting.drop(owner)
+        self._due = deque(parked for parked in self._due if parked.owner != owner)
 
     def _look(self) -> None:
         """Some wants may be due: by an answer, or by time."""
@@ -123,13 +202,23 @@ class Exchanges:
     async def _decide_for(self, owner: str, epoch: int, wants: Sequence[Want]) -> None:
         """What is granted to a worker that has gone meanwhile is not lost: it is in the store's account of
         what it was given, and goes back when it greets again or is buried."""
-        if not self.is_here(owner, epoch):
+        end = self._owners.get(owner)
+        if end is None or end.epoch != epoch:
             return
-        last = Exchange(owner, epoch, 0, wants=wants, final=True)
-        reply = await self._exchanged(owner, last, lambda: self.is_here(owner, epoch))
-        if reply is not None and self.is_here(owner, epoch):
-            self._note(owner, reply.refused, monotonic_s())
-            self._owners[owner].decided(reply)
+
+        def is_here() -> bool:
+            return self._owners.get(owner) is end
+
+        async with self._lock(owner):
+            last = Exchange(owner, epoch, 0, wants=wants, final=True)
+            reply = await self._asked(last, is_here) if is_here() else None
+        if reply is None or not is_here():
+            return
+        named = {*reply.granted, *(refusal.id for refusal in reply.refused)}
+        nothing = [_refused(want) for want in wants if want.id not in named]
+        reply = replace(reply, refused=[*reply.refused, *nothing])
+        self._note(owner, reply.refused, monotonic_s())
+        end.decided(reply)
 
     # what workers are told unasked
 
@@ -171,3 +260,21 @@ class Exchanges:
             end = self._owners.get(owner)
             if end is not None:
                 end.wet(buckets)
+
+
+def _refused(want: Want, bucket: str = "", dry_ms: int = 0) -> Refusal:
+    """A refusal that is none of the store's: the caller may try again."""
+    return Refusal(want.id, bucket or next(iter(want.needs)), -1, dry_ms, is_held=True)
+
+
+def _without(exchange: Exchange, is_withheld: Callable[[str], bool]) -> tuple[Exchange, list[Refusal]]:
+    """An exchange that asks for nothing of some buckets, and the refusals of what it asked."""
+    wants, refused = [], []
+    for want in exchange.wants:
+        bucket = next((bucket for bucket in want.needs if is_withheld(bucket)), None)
+        if bucket is None:
+            wants.append(want)
+        else:
+            refused.append(_refused(want, bucket, WITHHELD_DRY_MS))
+    wishes = {bucket: wish for bucket, wish in exchange.wishes.items() if not is_withheld(bucket)}
+    return replace(exchange, wants=wants, wishes=wishes), refused

@@ -20,11 +20,12 @@ import uvloop
 
 from gateway.control import store_choice
 from gateway.control.books import Books
-from gateway.control.burials import Burials, Journaled, Journals
+from gateway.control.burials import Burials
 from gateway.control.exchanges import Exchanges
 from gateway.control.kept_store import LONGEST_RETRY_S, KeptStore
-from gateway.control.store_choice import EMBEDDED, RECALL_S, Choice, abandoned_journals, kind_of
+from gateway.control.store_choice import EMBEDDED, RECALL_S, CannotOpen, Choice, kind_of
 from gateway.link.frames import KEEPER
+from gateway.link.journal import Journaled
 from gateway.link.keeper_end import LedgerEnd, LedgerServer
 from gateway.link.worker_end import ControlLink
 from gateway.quota.contract import MONEY, ROLLING, Store, StoreDown, Terms
@@ -33,8 +34,8 @@ from gateway.telemetry.meters import KeeperMeters
 from gateway.telemetry.slots import SlotFile
 
 EXPIRE_S = 1.0
-LOOK_EVERY = 5
-"""Every so many seconds journals that nobody holds are looked for, and the store's durability is examined."""
+EXAMINE_EVERY = 5
+"""Every so many seconds the store's durability is examined."""
 FINISH_S = 5.0
 """How long the last exchanges may take at the end; the supervisor waits 8 s."""
 
@@ -48,14 +49,14 @@ class Rules(NamedTuple):
     terms: dict[str, Terms]
     """By rule."""
     store: dict[str, Any]
-    must_last: bool
-    """A strict budget: what the store has promised to keep may not be lost."""
+    must_last: frozenset[str]
+    """Rules of strict budgets: what the store has promised to keep may not be lost."""
 
 
 class Keeper:
     """The parts of the keeper, and what they ask of one another."""
 
-    def __init__(self, options: argparse.Namespace, opener: Opener, journals: Journals) -> None:
+    def __init__(self, options: argparse.Namespace, opener: Opener) -> None:
         self._options = options
         self._state = Path(options.state)
         self._opener = opener
@@ -64,7 +65,7 @@ class Keeper:
         self._store = KeptStore(KeeperMeters(SlotFile.open(options.slots)), self._store_changed)
         self._exchanges = Exchanges(self._store)
         self._books = Books(self._store)
-        self._burials = Burials(Path(options.journals), journals, self._settle)
+        self._burials = Burials(Path(options.journals), self._settle)
         self._server = LedgerServer(self)
         self._link = ControlLink(
             options.control_socket, KEEPER, self._prepare, self._switch, lambda lines: None
@@ -73,7 +74,8 @@ class Keeper:
         self._kind = ""
         """Of the store of this run; "" before it is chosen."""
         self._where: str | None = None
-        self._is_chosen = asyncio.Event()
+        self._is_open = asyncio.Event()
+        self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._prepared: dict[str, Rules] = {}
         self._rules: Rules | None = None
         self._terms_are_due = False
@@ -89,11 +91,13 @@ class Keeper:
 
     async def finish(self) -> None:
         """The workers have gone: what they said last is booked, and what they left is settled."""
-        if self._serving:
-            await asyncio.wait(self._serving, timeout=FINISH_S)
-        with suppress(StoreDown, TimeoutError):
-            async with asyncio.timeout(1):
-                await self._burials.all()
+        # Without a store nobody was given anything, and nobody waits for one that is only now looked for.
+        if self._is_open.is_set():
+            if self._serving:
+                await asyncio.wait(self._serving, timeout=FINISH_S)
+            with suppress(StoreDown, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._burials.all()
         self._server.close()
         for task in (*self._serving, *self._tasks):
             task.cancel()
@@ -110,7 +114,9 @@ class Keeper:
             tables["hash"]: Rules(
                 {rule["name"]: _terms(rule, stamp) for rule in rules},
                 store,
-                any(_must_last(rule) for rule in rules) and not store.get("accept_lossy"),
+                frozenset(
+                    rule["name"] for rule in rules if _must_last(rule) and not store.get("accept_lossy")
+                ),
             )
         }
 
@@ -126,9 +132,14 @@ class Keeper:
         return self._put_in_force(rules)
 
     async def _put_in_force(self, rules: Rules) -> None:
-        await self._store.examine(must_last=rules.must_last)
+        await self._examine()
         with suppress(StoreDown):
             await self._set_terms()
+
+    async def _examine(self) -> None:
+        must_last = frozenset() if self._rules is None else self._rules.must_last
+        await self._store.examine(must_last=bool(must_last))
+        self._exchanges.withheld = must_last if self._store.why else frozenset()
 
     async def _set_terms(self) -> None:
         """The newest terms, unless the store has them. Raises `StoreDown`; they are set when it is up."""
@@ -149,14 +160,21 @@ class Keeper:
         self._where, self._kind = where, kind_of(table)
         self._choice.keep(self._kind)
         self._exchanges.recall_s = RECALL_S[self._kind]
-        self._is_chosen.set()
         self._start(self._open(table))
 
+    async def failed(self) -> str:
+        """Returns when the store turns out to be one that cannot be opened: why, for the operator."""
+        return await self._failure
+
     async def _open(self, table: dict[str, Any]) -> None:
-        await self._store.open(
-            lambda: self._opener(table, self._state),
-            must_last=lambda: self._rules is not None and self._rules.must_last,
-        )
+        try:
+            await self._store.open(lambda: self._opener(table, self._state))
+        except CannotOpen as error:
+            self._failure.set_result(str(error))
+            return
+        await self._examine()
+        self._store.use()
+        self._is_open.set()
         while True:
             try:
                 async for event in self._store.events():
@@ -181,8 +199,8 @@ class Keeper:
 
     async def _settle(self, journaled: Journaled) -> None:
         owner = self._choice.owner(self._kind, journaled.owner)
-        used, holds, rows = journaled.used, journaled.holds, journaled.rows
-        await self._store.ask(lambda store: store.bury(owner, journaled.epoch, used, holds, rows))
+        used, holds = journaled.used, journaled.holds
+        await self._store.ask(lambda store: store.bury(owner, journaled.epoch, used, holds))
         self._exchanges.settled([owner])
 
     async def _keep_house(self) -> None:
@@ -194,14 +212,13 @@ class Keeper:
                 expired = await self._store.ask(lambda store: store.expire())
                 if expired:
                     self._exchanges.settled(expired)
-                if turn % LOOK_EVERY == 0:
-                    await self._burials.all()
+                await self._burials.all()
             except StoreDown:
                 pass  # the next turn asks again
             except Exception as error:
                 report(error)
-            if turn % LOOK_EVERY == 0 and self._rules is not None:
-                await self._store.examine(must_last=self._rules.must_last)
+            if turn % EXAMINE_EVERY == 0:
+                await self._examine()
 
     # what comes in
 
@@ -213,9 +230,11 @@ class Keeper:
     async def _serve(self, end: LedgerEnd) -> None:
         """One worker's connection; if it ends because the worker does, what that leaves is settled."""
         end.store(self._store.state())
-        await self._is_chosen.wait()
+        await self._is_open.wait()
         owner = self._choice.owner(self._kind, end.owner)
         await self._exchanges.serve(owner, end, lambda: self._burials.before(end.owner, end.epoch))
+        if not end.journal:
+            return
         with suppress(StoreDown):
             await self._burials.of(Path(end.journal), lambda: self._exchanges.is_here(owner, end.epoch))
 
@@ -254,8 +273,8 @@ def _must_last(rule: Mapping[str, Any]) -> bool:
     return rule["kind"] in (MONEY, ROLLING) and rule["strict"] and rule["mode"] == "enforce"
 
 
-async def run(keeper: Keeper, life_fd: int) -> None:
-    """Until SIGTERM and the end of the workers."""
+async def run(keeper: Keeper, life_fd: int) -> int:
+    """Until SIGTERM and the end of the workers; the exit code."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(report_escaped)
     loop.add_reader(life_fd, os._exit, 1)
@@ -269,28 +288,33 @@ async def run(keeper: Keeper, life_fd: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 1000)
-    await stopping.wait()
+    waits = [loop.create_task(stopping.wait()), loop.create_task(keeper.failed())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        if not wait.done():
+            wait.cancel()
+    if waits[1].done() and not waits[1].cancelled():
+        say(str(waits[1].result()))
+        return 2
     await keeper.finish()
+    return 0
 
 
-def main(
-    arguments: list[str] | None = None,
-    opener: Opener = store_choice.open_store,
-    journals: Journals | None = None,
-) -> int:
-    """Started by the supervisor with everything it needs as flags."""
+def main(arguments: list[str] | None = None, opener: Opener = store_choice.open_store) -> int:
+    """Started by the supervisor with everything it needs as flags. 2: the store can never be opened."""
     parser = argparse.ArgumentParser(prog="headgate-keeper")
     for name in ("--state", "--control-socket", "--journals", "--slots"):
         parser.add_argument(name, required=True)
     for name in ("--keeper-socket-fd", "--life-fd"):
         parser.add_argument(name, type=int, required=True)
     options = parser.parse_args(arguments)
+    # Reports run in threads; one that holds the interpreter gives it to a waiting grant after 0.5 ms.
+    sys.setswitchinterval(0.0005)
 
-    async def serve() -> None:
-        await run(Keeper(options, opener, journals or abandoned_journals()), options.life_fd)
+    async def serve() -> int:
+        return await run(Keeper(options, opener), options.life_fd)
 
-    uvloop.run(serve())
-    return 0
+    return uvloop.run(serve())
 
 
 if __name__ == "__main__":

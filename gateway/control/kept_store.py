@@ -32,23 +32,30 @@ class KeptStore:
         meters.store_is_up(False)
 
     @property
+    def why(self) -> str:
+        """Why it may not be used for strict budgets; "" if it may."""
+        return self._why
+
+    @property
     def is_open(self) -> bool:
         return self._store is not None
 
     def state(self) -> dict[str, bool | str]:
         """What workers and control are told (`link.ledger.STORE`)."""
-        return {"up": self._is_up and not self._why, "why": self._why}
+        return {"up": self._is_up, "why": self._why}
 
-    async def open(self, opened: Callable[[], Awaitable[Store]], *, must_last: Callable[[], bool]) -> None:
-        """Opens it, again and again until it can be opened, and examines it."""
-        self._store = await self._until_done(opened, lambda: True)
-        await self.examine(must_last=must_last())
+    async def open(self, opened: Callable[[], Awaitable[Store]]) -> None:
+        """Opens it, again and again while it is down. Raises what else prevents that."""
+        self._store = await self._opened(opened)
+
+    def use(self) -> None:
+        """It is open, examined, and up until it turns out not to be."""
         self._set(True)
 
     async def ask(self, call: Call[T]) -> T:
-        """One question. Raises `StoreDown`, also if the store is not open yet or may not be used."""
-        if self._store is None or self._why:
-            raise StoreDown("the store is not open" if self._store is None else self._why)
+        """One question. Raises `StoreDown`, also if the store is not open yet."""
+        if self._store is None:
+            raise StoreDown("the store is not open")
         self._meters.round_trip()
         try:
             answer = await call(self._store)
@@ -58,13 +65,28 @@ class KeptStore:
         self._set(True)
         return answer
 
-    async def insist(self, call: Call[T], is_wanted: Callable[[], bool]) -> T | None:
-        """Asks once, and again and again until the store answers; None when nobody wants it any more. It must
-        be a question that may be asked twice."""
-        return await self._until_done(lambda: self.ask(call), is_wanted)
+    async def insist(self, ask: Callable[[], Awaitable[T]], is_wanted: Callable[[], bool]) -> T | None:
+        """Asks (`ask`) once, and again and again until the store answers; None when nobody wants it any more.
+        It must be a question that may be asked twice. Raises KeyError."""
+        wait_s = FIRST_RETRY_S
+        while True:
+            try:
+                return await ask()
+            except StoreDown:
+                pass
+            except KeyError:
+                raise
+            except Exception as error:
+                # A bug, or a disk that fails in a new way: whatever it is, what workers said is not lost.
+                self._complain(error)
+            if not is_wanted():
+                return None
+            await asyncio.sleep(wait_s)
+            wait_s = min(LONGEST_RETRY_S, 1.5 * wait_s)
 
     async def examine(self, *, must_last: bool) -> None:
-        """Asks whether what is written here lasts. A store that says no is not used where it must."""
+        """Asks whether what is written here lasts, where it must: for strict budgets. They are refused if it
+        does not; all else goes on."""
         if self._store is None:
             return
         try:
@@ -74,11 +96,10 @@ class KeptStore:
         if unfit == self._why:
             return
         self._why = unfit
-        said = (
-            f"the store is not used for strict budgets: {unfit}" if unfit else "the store can be used again"
-        )
-        say(said)
-        self._meters.store_is_up(self._is_up and not unfit)
+        if unfit:
+            say(f"strict budgets are refused, for the store may lose what it is told: {unfit}")
+        else:
+            say("the store keeps what it is told: strict budgets are in force again")
         self._on_change()
 
     def events(self) -> AsyncIterator[Event]:
@@ -91,20 +112,15 @@ class KeptStore:
         if self._store is not None:
             await self._store.close()
 
-    async def _until_done(self, ask: Callable[[], Awaitable[T]], is_wanted: Callable[[], bool]) -> T | None:
+    @staticmethod
+    async def _opened(opened: Callable[[], Awaitable[Store]]) -> Store:
         wait_s = FIRST_RETRY_S
         while True:
             try:
-                return await ask()
+                return await opened()
             except StoreDown:
-                pass
-            except Exception as error:
-                # A bug, or a disk that fails in a new way: whatever it is, what workers said is not lost.
-                self._complain(error)
-            if not is_wanted():
-                return None
-            await asyncio.sleep(wait_s)
-            wait_s = min(LONGEST_RETRY_S, 1.5 * wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(LONGEST_RETRY_S, 1.5 * wait_s)
 
     def _complain(self, error: Exception) -> None:
         now_s = monotonic_s()
@@ -116,7 +132,7 @@ class KeptStore:
         if is_up == self._is_up:
             return
         self._is_up = is_up
-        self._meters.store_is_up(is_up and not self._why)
+        self._meters.store_is_up(is_up)
         if not is_up:
             say("the store of limits and budgets does not answer")
         self._on_change()

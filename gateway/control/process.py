@@ -26,7 +26,7 @@ from gateway.control.objects import StoredObjects
 from gateway.control.reload import Reloader
 from gateway.control.webhook import Webhook
 from gateway.link.control_end import WorkerLinks
-from gateway.link.keeper_link import KeeperLink
+from gateway.link.keeper_queries import KeeperQueries
 from gateway.link.target_table import TargetTable
 from gateway.telemetry import table
 from gateway.telemetry.diagnostics import report_escaped, say
@@ -51,7 +51,7 @@ class Control:
         self._writer = LogWriter(options.log, meters.log_dropped)
         self._objects = StoredObjects(Path(options.state) / "objects.db")
         self._links = WorkerLinks(self._writer.write, self._objects.answer)
-        self._keeper = KeeperLink(options.keeper_socket)
+        self._keeper = KeeperQueries(options.keeper_socket)
         self._reloader = Reloader(
             Path(options.policies),
             Path(options.state),

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gateway.clock import now_s
-from gateway.control.burials import Journaled, Journals
-from gateway.quota.contract import Store, StoreDown
+from gateway.quota.contract import Store
+from gateway.stores.embedded import EmbeddedStore
+from gateway.stores.tables import NewerState
 
 EMBEDDED, REDIS = "embedded", "redis"
 RECALL_S = {EMBEDDED: 0.005, REDIS: 0.025}
 """How long owners may take to return what is idle: on one host, or on several."""
-_CLASSES = {
-    EMBEDDED: ("gateway.stores.embedded", "EmbeddedStore"),
-    REDIS: ("gateway.stores.redis", "RedisStore"),
-}
-"""Loaded when chosen: each brings a library that the other does not need."""
+
+
+class CannotOpen(Exception):
+    """The store cannot be opened at all, now or later: a sentence for the operator."""
 
 
 def kind_of(table: Mapping[str, Any]) -> str:
@@ -28,35 +28,45 @@ def kind_of(table: Mapping[str, Any]) -> str:
 
 
 async def open_store(table: Mapping[str, Any], state: Path) -> Store:
-    """Opens it. Raises `StoreDown` if it cannot be opened now."""
-    kind = kind_of(table)
-    module, name = _CLASSES[kind]
+    """Opens the store that a policy's `store` table names. Raises `StoreDown` if it cannot be opened now,
+    `CannotOpen`."""
+    if kind_of(table) == REDIS:
+        return _redis(table, state)
+    path = state / "ledger.db"
     try:
-        chosen = getattr(import_module(module), name)
+        return EmbeddedStore(path, wall_ms)
+    except NewerState as error:
+        raise CannotOpen(str(error)) from None
+    except sqlite3.Error as error:
+        raise CannotOpen(f"The ledger {path} cannot be opened: {error}.") from None
+
+
+def _redis(table: Mapping[str, Any], state: Path) -> Store:
+    try:
+        # Only where it is chosen: it brings 20 MB that the embedded store does not need.
+        from gateway.stores.redis import RedisStore  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise StoreDown(f"there is no {kind} store in this version") from None
-    store: Store = chosen(dict(table)) if kind == REDIS else chosen(state / "ledger.db", now_ms=wall_ms)
+        raise CannotOpen(f"The policy's store is Redis, and {error.name} is not installed.") from None
+    try:
+        store: Store = RedisStore(
+            table["redis"],
+            host_id=host_id(state),
+            accept_lossy=bool(table.get("accept_lossy")),
+            copy=state / "redis-copy.db",
+        )
+    except ValueError as error:
+        raise CannotOpen(f"The address of the policy's Redis cannot be used: {error}.") from None
     return store
 
 
-def abandoned_journals() -> Journals:
-    """The reader of journals (`quota.journal`)."""
-    try:
-        return cast(Journals, import_module("gateway.quota.journal"))
-    except ModuleNotFoundError:
-        return NoJournals()
-
-
-class NoJournals:
-    """Where workers keep none."""
-
-    def read_journal(self, path: Path, /) -> Journaled:
-        raise ValueError("not a journal")
-
-    def is_abandoned(self, path: Path, /) -> bool:
-        return False
+def host_id(state: Path) -> str:
+    """A random name of this host, made once."""
+    file = state / "host"
+    if not file.exists():
+        fresh = file.with_suffix(".new")
+        fresh.write_text(secrets.token_hex(8))
+        fresh.replace(file)
+    return file.read_text()
 
 
 def wall_ms() -> int:
@@ -88,13 +98,4 @@ class Choice:
 
     def owner(self, kind: str, worker: str) -> str:
         """The name of a worker as an owner: unique among all hosts that share a store."""
-        return f"{self._host()}/{worker}" if kind == REDIS else worker
-
-    def _host(self) -> str:
-        """A random name of this host, made once."""
-        file = self._state / "host"
-        if not file.exists():
-            fresh = file.with_suffix(".new")
-            fresh.write_text(secrets.token_hex(8))
-            fresh.replace(file)
-        return file.read_text()
+        return f"{host_id(self._state)}/{worker}" if kind == REDIS else worker

@@ -108,7 +108,8 @@ class Supervisor:
         self._socket_folder: str | None = None
         self._signals: list[int] = []
         self._is_cut = False
-        self._first_control: subprocess.Popen[bytes] | None = None
+        self._first: tuple[subprocess.Popen[bytes] | None, ...] = ()
+        """The first control and keeper."""
         self._lock_fd = self._lock()
         # The usual soft limit, 1,024, is reached by 500 streams; children inherit ours.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -152,7 +153,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for child in (self.control, self.keeper, *self.workers):
             child.start()
-        self._first_control = self.control.process
+        self._first = (self.control.process, self.keeper.process)
         self._write_run_file()
         try:
             if not self._serve():
@@ -190,8 +191,8 @@ class Supervisor:
             self._sleep(leave_at_s - now_s, children)
 
     def _keep_alive(self, children: Iterable[Child]) -> bool:
-        """Starts again what has ended; False if it was the first control, which says that nothing can be
-        served this way. A later one that cannot start leaves the workers what they have."""
+        """Starts again what has ended; False if it was the first control or keeper, which says that nothing
+        can be served this way. A later one that cannot start leaves the workers what they have."""
         for child in children:
             if child.process is None:
                 if time.monotonic() >= child.restart_at_s:
@@ -201,7 +202,7 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
-            if child.process is self._first_control and code == 2:
+            if child.process in self._first and code == 2:
                 return False
             child.died()
             say(f"{child.name} ended ({_ending(code)}); starting it again")

@@ -50,8 +50,33 @@ class Waiting:
         self._recalls.setdefault(bucket, {}).setdefault(owner, _Recall(sure_seq, deadline_s))
 
     def park(self, parked: Parked) -> None:
-        """One want more. It waits for the recalls of its buckets, whoever they were made for."""
-        self._parked.append(parked)
+        """One want more, once. It waits for the recalls of its buckets, whoever they were made for."""
+        if all(
+            (waits.owner, waits.epoch, waits.want.id) != (parked.owner, parked.epoch, parked.want.id)
+            for waits in self._parked
+        ):
+            self._parked.append(parked)
+
+    def drop(self, owner: str) -> None:
+        """Wants of an owner that nobody waits for any more. What it was asked for by a recall stays asked."""
+        self._parked = [parked for parked in self._parked if parked.owner != owner]
+
+    def comes_late(self, owner: str, seq: int, buckets: Iterable[str], wants: Iterable[Want]) -> bool:
+        """Whether an exchange of an owner answers a recall (as `told`) for parked wants that need what its
+        own wants need: those are decided first."""
+        if not self._parked or not self._recalls:
+            return False
+        named = set(buckets)
+        answered = {
+            bucket
+            for bucket, owners in self._recalls.items()
+            if owner in owners and (bucket in named or seq >= owners[owner].sure_seq)
+        }
+        awaited: set[str] = set()
+        for parked in self._parked:
+            if not answered.isdisjoint(parked.short):
+                awaited |= parked.want.needs.keys()
+        return any(not awaited.isdisjoint(want.needs) for want in wants)
 
     def told(self, owner: str, seq: int, buckets: Iterable[str]) -> bool:
         """An exchange of an owner was booked, which names `buckets` as returned or acknowledged. True if it

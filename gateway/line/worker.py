@@ -11,12 +11,13 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import uvloop
 
+from gateway.clock import now_s
 from gateway.errors import STOPPING, GatewayError, Kind
 from gateway.http.caller import CallerConnection
 from gateway.http.message import Request, status_line
@@ -27,9 +28,11 @@ from gateway.line.health import TargetHealth
 from gateway.line.observe import Kept, refusal_record
 from gateway.line.outbound import Outbound, target_lines
 from gateway.line.pipeline import begin
+from gateway.link.keeper_link import KeeperLink
 from gateway.link.target_table import TargetTable
 from gateway.link.worker_end import ControlLink
 from gateway.policy.snapshot import Key, Model, Provider, ProviderKey, Snapshot, Target
+from gateway.quota.contract import Reply
 from gateway.routing.retry import RetryBudget
 from gateway.telemetry.diagnostics import report_escaped, say
 from gateway.telemetry.meters import Meters
@@ -160,6 +163,17 @@ def _nobody(question: dict[str, Any], told: Callable[[dict[str, Any]], None]) ->
     return lambda: None
 
 
+class WithoutLimits:
+    """What a worker that holds nothing of any bucket makes of the keeper's words (`keeper_link.Handler`)."""
+
+    def on_connected(self) -> None: ...
+    def on_lost(self, dropped: Sequence[int]) -> None: ...
+    def on_reply(self, reply: Reply) -> None: ...
+    def on_recall(self, buckets: Sequence[str]) -> None: ...
+    def on_wet(self, buckets: Sequence[str]) -> None: ...
+    def on_store(self, is_up: bool, why: str) -> None: ...
+
+
 class Ending:
     """How far a worker is on its way to its end; the supervisor's signals move it on."""
 
@@ -202,6 +216,9 @@ async def run(options: argparse.Namespace) -> None:
         options.control_socket, options.index, line.prepare, line.switch, line.meters.log_dropped
     )
     line.log, line.ask = link.log, link.ask
+    keeper = KeeperLink(
+        options.keeper_socket, f"worker-{options.index}", int(now_s() * 1000), "", WithoutLimits()
+    )
     workers = TargetTable.open(options.targets).workers
     callers = CallerServer(
         line,
@@ -213,6 +230,7 @@ async def run(options: argparse.Namespace) -> None:
     ending = Ending(loop, line, callers)
     loop.add_reader(options.life_fd, os._exit, 1)
     await link.start()
+    await keeper.start()
     await _first(POLICY_S, line.has_policy, ending.finish)
     listener = socket.socket(fileno=options.listen_fd)
     listener.setblocking(False)
@@ -227,6 +245,7 @@ async def run(options: argparse.Namespace) -> None:
     server.close()
     await _take_queued(loop, queue, callers)
     await _finish(line, callers, ending, options.max_stream)
+    await keeper.close()
     await link.close()
     line.health.close()
     line.outbound.close()

@@ -24,6 +24,8 @@ ACCOUNTS = 1 << 16
 HOLDS = 1 << 15
 PAIRS = 7
 """Accounts that one hold's record takes; a hold of more takes several records."""
+UNFINISHED = ".new"
+"""Ends the name of a journal that is being made."""
 _HEAD = 8
 _ACCOUNT = 32
 _HOLD = 16
@@ -45,7 +47,7 @@ class Journal:
     def __init__(self, folder: Path, owner: str, epoch: int) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = folder / f"{owner}.{epoch}"
-        fresh = self.path.with_suffix(".new")
+        fresh = self.path.with_name(self.path.name + UNFINISHED)
         self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         # Locked before it has its name: nobody may find it free.
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,14 +138,16 @@ def read_journal(path: Path) -> Journaled | None:
         return None
     used: dict[str, int] = {}
     names: dict[int, str] = {}
-    for at in range(_HEAD, _HOLDS_AT, _ACCOUNT):
-        length = values[at + 1]
+    # Lists made at once: 98,000 places one by one would keep other threads waiting for 15 ms.
+    for place, length in enumerate(values[_HEAD + 1 : _HOLDS_AT : _ACCOUNT].tolist()):
         if 0 < length <= _NAME_BYTES:
+            at = _HEAD + place * _ACCOUNT
             names[at] = data[(at + 2) * 8 : (at + 2) * 8 + length].decode()
             used[names[at]] = values[at]
     holds: dict[str, int] = {}
-    for at in range(_HOLDS_AT, len(values), _HOLD):
-        for pair in range(min(values[at], PAIRS)):
+    for place, pairs in enumerate(values[_HOLDS_AT::_HOLD].tolist()):
+        at = _HOLDS_AT + place * _HOLD
+        for pair in range(min(pairs, PAIRS)):
             name = names.get(values[at + 1 + 2 * pair])
             if name is not None:
                 holds[name] = holds.get(name, 0) + values[at + 2 + 2 * pair]

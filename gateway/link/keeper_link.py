@@ -1,121 +1,190 @@
-"""Control's end of the link to the keeper: asks for balances and sums, hears whether the store answers."""
+"""A worker's end of the ledger link: one exchange under way, said again until it is answered.
+
+All by callbacks, in the order in which the keeper spoke; an exchange costs no task. The worker never waits
+for the keeper: `send` takes an exchange whether or not the keeper is there.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import orjson
 
+from gateway.clock import monotonic_s
 from gateway.link.frames import FrameReader, frame
-from gateway.link.ledger import QUERY, RESULT, STORE
+from gateway.link.ledger import ANSWER, EXCHANGE, OWNER, RECALL, STORE, WET, encode, reply_of
+from gateway.quota.contract import Exchange, Reply
+from gateway.telemetry.diagnostics import report
 
-RECONNECT_S = 0.1
-ANSWER_S = 5.0
-SUMS_S = 30.0
-"""How long a question may take that looks at all rows of a year: 10^6 take 3 s."""
-
-
-class NoAnswer(Exception):
-    """The keeper is not there, went away or could not say; a sentence for the operator."""
+RECONNECT_S = 0.02
+"""Between attempts to connect: the supervisor holds the socket, so they succeed while a keeper starts."""
+CLOSE_S = 2.0
 
 
-class WrongQuestion(NoAnswer):
-    """The keeper answered that what was asked is not there or cannot be asked."""
+class Handler(Protocol):
+    """What is told to a worker. It may call `send` at once, from within any of these."""
+
+    def on_connected(self) -> None:
+        """The keeper takes messages; if an exchange is under way, it has been sent again. Also the first
+        time."""
+
+    def on_lost(self, dropped: Sequence[int]) -> None:
+        """The keeper has gone. The wants in `dropped` were parked: nothing is given for them any more, and
+        they may be asked anew, by other numbers. The exchange under way stays under way."""
+
+    def on_reply(self, reply: Reply) -> None:
+        """The exchange under way is answered, and the next may be sent; or (`seq` 0) parked wants are decided
+        and none other: each once. All of an answered exchange's wants are granted, refused or parked."""
+
+    def on_recall(self, buckets: Sequence[str]) -> None:
+        """These are shut now: what is idle of them is to be returned, and named in `acks` of the next
+        exchange, also if there is nothing."""
+
+    def on_wet(self, buckets: Sequence[str]) -> None:
+        """Something may have come back to these, so nobody should refuse by memory."""
+
+    def on_store(self, is_up: bool, why: str) -> None:
+        """Whether the store answers; `why` it may not be used for strict budgets, "" if it may. False before
+        the keeper has said so; not called when the keeper goes (`on_lost`)."""
 
 
 class KeeperLink:
     """Connects to the keeper, again and again for ever.
 
-    A question is asked once: what changes a bucket must not be done twice because a keeper died.
+    `owner` is the worker's name (`worker-0`), `epoch` the milliseconds of its start, `journal` the path of
+    its journal ("" if it keeps none). It counts what was given to the worker (`got`), which the keeper
+    compares with the store when they meet again: what was lost on the way goes back.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, owner: str, epoch: int, journal: str, handler: Handler) -> None:
         self._path = path
+        self._owner = owner
+        self._epoch = epoch
+        self._journal = journal
+        self._handler = handler
         self._end: _End | None = None
         self._dial: asyncio.Task[None] | None = None
-        self._asked = 0
-        self._questions: dict[int, asyncio.Future[Any]] = {}
-        self.is_up = False
-        """Whether the store answers, as last told; False while there is no keeper."""
-        self.why = ""
-        """Why the store may not be used at all, for an operator."""
+        self._seq = 0
+        self._under_way: bytes | None = None
+        """The frame of the exchange that is not answered yet."""
+        self._sent_s = 0.0
+        self._idle: asyncio.Future[None] | None = None
+        self._asked: dict[int, Mapping[str, int]] = {}
+        """Want → its needs, of the exchange under way."""
+        self._parked: dict[int, Mapping[str, int]] = {}
+        self.got: dict[str, int] = {}
+        """Bucket → given in this epoch, in all."""
+        self.renewed_s = -float("inf")
+        """When the last exchange that was answered had been sent (`clock.monotonic_s`): the lease runs from
+        then on at the earliest."""
+
+    @property
+    def is_connected(self) -> bool:
+        return self._end is not None
+
+    @property
+    def is_free(self) -> bool:
+        """True if `send` may be called: no exchange is under way."""
+        return self._under_way is None
 
     async def start(self) -> None:
         """Begins to connect; returns at once."""
         self._dial = asyncio.get_running_loop().create_task(self._keep_connected())
 
-    async def ask(self, what: str, *, within_s: float = ANSWER_S, **details: Any) -> Any:
-        """The keeper's answer to a query of `link.ledger`. Raises `NoAnswer`."""
-        end = self._end
-        if end is None or end.transport is None:
-            raise NoAnswer("The keeper does not answer: it is being started again.")
-        self._asked += 1
-        number = self._asked
-        answer = self._questions[number] = asyncio.get_running_loop().create_future()
-        end.transport.write(frame(QUERY, orjson.dumps({**details, "n": number, "what": what})))
-        try:
-            async with asyncio.timeout(within_s):
-                return await answer
-        except TimeoutError:
-            raise NoAnswer(f"The keeper does not answer within {within_s:g} s.") from None
-        finally:
-            self._questions.pop(number, None)
+    def send(self, exchange: Exchange) -> None:
+        """Says it, now or as soon as the keeper is there. Its `owner`, `epoch` and `seq` are set here. Raises
+        RuntimeError if another one is under way."""
+        if self._under_way is not None:
+            raise RuntimeError("an exchange is under way")
+        self._seq += 1
+        exchange.owner, exchange.epoch, exchange.seq = self._owner, self._epoch, self._seq
+        self._asked = {want.id: want.needs for want in exchange.wants}
+        self._under_way = frame(EXCHANGE, encode(exchange))
+        self._write()
 
     async def close(self) -> None:
-        """Closes; questions under way are not answered."""
+        """Closes when the exchange under way is answered (2 s at most, and only if the keeper is there)."""
+        if self._under_way is not None and self._end is not None:
+            self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._idle], timeout=CLOSE_S)
         if self._dial is not None:
             self._dial.cancel()
-        if self._end is not None and self._end.transport is not None:
+        if self._end is not None:
             self._end.transport.abort()
             await self._end.lost.wait()
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            with suppress(OSError):
+            try:
                 _, end = await loop.create_unix_connection(lambda: _End(self), self._path)
-                self._end = end
-                # From its first question on the keeper tells how the store is.
-                if end.transport is not None:
-                    end.transport.write(frame(QUERY, b'{"n":0,"what":"state"}'))
-                await end.lost.wait()
-                self._end = None
-            await asyncio.sleep(RECONNECT_S)
+            except OSError:
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            await end.lost.wait()
+
+    def _write(self) -> None:
+        if self._end is not None and self._under_way is not None:
+            self._sent_s = monotonic_s()
+            self._end.transport.write(self._under_way)
+
+    # what the connection tells
+
+    def connected(self, end: _End) -> None:
+        """A keeper is there: it is told who speaks, and what it may have missed."""
+        said = {"owner": self._owner, "epoch": self._epoch, "journal": self._journal, "got": self.got}
+        self._end = end
+        end.transport.write(frame(OWNER, orjson.dumps(said)))
+        self._write()
+        self._handler.on_connected()
+
+    def lost(self) -> None:
+        """The keeper has gone, and with it what waited there."""
+        self._end = None
+        dropped, self._parked = list(self._parked), {}
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        self._handler.on_lost(dropped)
 
     def take(self, kind: int, payload: bytes) -> None:
         """One message of the keeper's."""
-        said = orjson.loads(payload)
-        if kind == STORE:
-            self._told(said)
-        elif kind == RESULT and said["n"] == 0:
-            self._told(said["result"])
-        elif kind == RESULT:
-            answer = self._questions.pop(said["n"], None)
-            if answer is None or answer.done():
-                return
-            if "error" in said:
-                what = WrongQuestion if said.get("wrong") else NoAnswer
-                answer.set_exception(what(said["error"]))
-            else:
-                answer.set_result(said["result"])
+        if kind == ANSWER:
+            self._answered(reply_of(payload))
+        elif kind == RECALL:
+            self._handler.on_recall(orjson.loads(payload))
+        elif kind == WET:
+            self._handler.on_wet(orjson.loads(payload))
+        elif kind == STORE:
+            said: dict[str, Any] = orjson.loads(payload)
+            self._handler.on_store(said["up"], said["why"])
 
-    def lost(self) -> None:
-        """The keeper has gone."""
-        self.is_up = False
-        questions, self._questions = self._questions, {}
-        for answer in questions.values():
-            if not answer.done():
-                answer.set_exception(
-                    NoAnswer(
-                        "The keeper does not answer any more: it ended, and whether it did what was asked is "
-                        "not known."
-                    )
-                )
+    def _answered(self, reply: Reply) -> None:
+        if reply.seq == 0:
+            decided = [*reply.granted, *(refusal.id for refusal in reply.refused)]
+            if not all(want in self._parked for want in decided):
+                return  # it was decided before, and counted then
+            self._count(reply, self._parked)
+        elif reply.seq == self._seq and self._under_way is not None:
+            self.renewed_s = self._sent_s
+            self._under_way = None
+            self._count(reply, self._asked)
+            self._parked.update({want: self._asked[want] for want in reply.parked if want in self._asked})
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+        else:
+            return
+        self._handler.on_reply(reply)
 
-    def _told(self, state: dict[str, Any]) -> None:
-        self.is_up, self.why = state["up"], state["why"]
+    def _count(self, reply: Reply, asked: dict[int, Mapping[str, int]]) -> None:
+        got = self.got
+        given = [asked.pop(want) for want in reply.granted]
+        for refusal in reply.refused:
+            del asked[refusal.id]
+        for amounts in (*given, reply.slices, reply.back):
+            for bucket, amount in amounts.items():
+                got[bucket] = got.get(bucket, 0) + amount
 
 
 class _End(asyncio.Protocol):
@@ -124,14 +193,14 @@ class _End(asyncio.Protocol):
     def __init__(self, link: KeeperLink) -> None:
         self._link = link
         self._reader = FrameReader()
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self._link.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
         self._link.lost()
         self.lost.set()
 
@@ -139,6 +208,7 @@ class _End(asyncio.Protocol):
         try:
             for kind, payload in self._reader.feed(data):
                 self._link.take(kind, payload)
-        except ValueError:
-            if self.transport is not None:
-                self.transport.abort()
+        except Exception as error:
+            # A bug of ours: where the two now differ, the next greeting settles it.
+            report(error)
+            self.transport.abort()

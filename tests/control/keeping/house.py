@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.control.keeper import Keeper
 from gateway.link.control_end import WorkerLinks
-from gateway.link.keeper_link import KeeperLink
+from gateway.link.keeper_queries import KeeperQueries
 from gateway.quota.contract import Store
 from gateway.telemetry.slots import SlotFile, read_slots
 from tests.control.keeping.journals import Journals
@@ -30,7 +30,7 @@ class House:
         self.journals.mkdir(exist_ok=True)
         self.store = MemoryStore(folder)
         self.links = WorkerLinks(lambda lines, settled: settled(), _no_answer)
-        self.link = KeeperLink(str(self.socket))
+        self.link = KeeperQueries(str(self.socket))
         SlotFile.create(folder / "slots", slots=64)
         self._policies = 0
         self.keeper = self._new_keeper()

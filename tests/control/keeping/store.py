@@ -24,8 +24,8 @@ LIMIT = Terms("slots", 10)
 
 
 class MemoryStore:
-    """Buckets of `LIMIT` until terms say otherwise. A file `down` in its folder takes it down; one `unfit`
-    says why it does not last; everything it was asked stands in `calls.jsonl`."""
+    """Buckets of `LIMIT` until terms say otherwise. A file `down` in its folder takes it down; `unfit` says
+    why it does not last; everything it was asked stands in `calls.jsonl`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
