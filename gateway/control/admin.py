@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.control.admin_port import json_answer, refusal
+from gateway.control.admin_port import WHO, json_answer, refusal
 from gateway.control.budget_routes import BudgetRoutes
 from gateway.control.exposition import Exposition
 
@@ -89,7 +89,7 @@ class _Admin:
         # resolve to 127.0.0.1 comes with that name.
         credentials = request.headers.getall("authorization", [])
         key = self._key(credentials)
-        request["who"] = f"admin key {key[:8]}" if key else f"no key, from {request.remote}"
+        request[WHO] = f"admin key {key[:8]}" if key else f"no key, from {request.remote}"
         if not key and (credentials or not self._loopback or not is_loopback(_name(host))):
             answer = refusal(401, "invalid_admin_key", "Send an admin key as 'Authorization: Bearer …'.")
             answer.headers["www-authenticate"] = "Bearer"

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.control.admin_port import json_answer, refusal
+from gateway.control.admin_port import WHO, json_answer, refusal
 from gateway.control.budgets import Asks
 from gateway.control.standing import Standing, Table, by_bucket, is_of, standings
 from gateway.link.keeper_queries import SUMS_S, NoAnswer, WrongQuestion
@@ -221,7 +221,7 @@ def _usd(value: Any) -> int:
 def _audit(request: web.Request, body: Mapping[str, Any]) -> tuple[str, str]:
     """(who, note) for the ledger. Who: the key (or that there was none), and who says to have used it."""
     says = body.get("by", "")
-    who = request.get("who", "")
+    who = request[WHO]
     return f"{who} ({says})" if says else who, body.get("note", "")
 
 

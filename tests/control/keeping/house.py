@@ -15,7 +15,6 @@ from gateway.link.control_end import WorkerLinks
 from gateway.link.keeper_queries import KeeperQueries
 from gateway.quota.contract import Store
 from gateway.telemetry.slots import SlotFile, read_slots
-from tests.control.keeping.journals import Journals
 from tests.control.keeping.store import MemoryStore
 from tests.control.keeping.worker import Worker
 from tests.running import eventually
@@ -28,7 +27,7 @@ class House:
         self.folder = folder
         self.journals = folder / "journal"
         self.journals.mkdir(exist_ok=True)
-        self.store = MemoryStore(folder)
+        self.store: Any = MemoryStore(folder)
         self.links = WorkerLinks(lambda lines, settled: settled(), _no_answer)
         self.link = KeeperQueries(str(self.socket))
         SlotFile.create(folder / "slots", slots=64)
@@ -47,7 +46,7 @@ class House:
             journals=str(self.journals),
             slots=str(self.folder / "slots"),
         )
-        return Keeper(options, self._open, Journals())
+        return Keeper(options, self._open)
 
     async def _open(self, table: Mapping[str, Any], state: Path) -> Store:
         return self.store
@@ -84,15 +83,21 @@ class House:
 @asynccontextmanager
 async def house(folder: Path) -> AsyncIterator[House]:
     """A keeper that keeps a store, with no rules yet."""
-    with_keeper = House(folder)
-    await with_keeper.links.start(_bound(folder / "control.sock"))
-    await with_keeper.keeper.start()
-    await with_keeper.link.start()
-    await with_keeper.policy()
-    yield with_keeper
-    await with_keeper.link.close()
-    await with_keeper.keeper.finish()
-    await with_keeper.links.close()
+    async with living(House(folder)) as home:
+        await home.policy()
+        yield home
+
+
+@asynccontextmanager
+async def living(home: House) -> AsyncIterator[House]:
+    """A house whose keeper runs; it has no policy yet."""
+    await home.links.start(_bound(home.folder / "control.sock"))
+    await home.keeper.start()
+    await home.link.start()
+    yield home
+    await home.link.close()
+    await home.keeper.finish()
+    await home.links.close()
 
 
 def rule(name: str, limit: int, **more: Any) -> dict[str, Any]:
