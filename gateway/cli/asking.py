@@ -38,10 +38,12 @@ class CannotAsk(Exception):
 
 
 class Admin:
-    """The admin API at a URL."""
+    """The admin API at a URL, or at HOST:PORT. Raises `CannotAsk` for another kind of URL."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self._url = (url if "://" in url else f"http://{url}").rstrip("/")
+        if not self._url.startswith(("http://", "https://")):
+            raise CannotAsk("--admin takes a URL like http://127.0.0.1:9464.")
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """The body of the answer. Raises `CannotAsk`, with what the gateway says."""

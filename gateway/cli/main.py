@@ -47,7 +47,7 @@ def _register(name: str, help_text: str) -> None:
         if command is None:
             command = new_app()
             command.info.no_args_is_help = False
-            command.command(help=help_text)(getattr(module, name))
+            command.command()(getattr(module, name))
         command(context.args, prog_name=f"headgate {name}")
 
 

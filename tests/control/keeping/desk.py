@@ -123,11 +123,11 @@ def row_of(time_ms: int, request: str, nanousd: int | None, charges: Mapping[str
     return Row(**{**plain, **more}, nanousd=nanousd, charges=charges)
 
 
-def tables_of(text: str) -> dict[str, Any]:
+def tables_of(text: str, *, models: str = "", **environ: str) -> dict[str, Any]:
     """The compiled tables of a policy with these rules."""
-    environ = {"UPSTREAM_KEY": "x"}
+    environ["UPSTREAM_KEY"] = "x"
     return compile_policy(
-        load_text(policy_for("http://127.0.0.1:1/v1", rest=text), environ),
+        load_text(policy_for("http://127.0.0.1:1/v1", rest=text, models=models), environ),
         secret_of=secret_reader(environ),
         row_of=lambda _: 0,
         catalogue=Catalogue(),
