@@ -10,30 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.quota.bucket import ASKED_MS, Bucket, Moved, Out
-from gateway.quota.changes import ADJUST, CORRECTION, CRASH, LOST, Changes, Entry
-from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Balance, Exchange, Reply, Terms, Want
+from gateway.quota.bucket import ASKED_MS, Bucket
+from gateway.quota.changes import ADJUST, CORRECTION, CRASH, LOST, Entry
+from gateway.quota.contract import (
+    SLOTS,
+    Balance,
+    Exchange,
+    Refusal,
+    Reply,
+    Terms,
+    Want,
+)
 from gateway.quota.decision import DRY_MS, refuse
 from gateway.quota.owners import ALIVE, DEAD, FORGOTTEN, LEASE_MS, Owner
 from gateway.quota.owners import LOST as IS_LOST
 from gateway.quota.sharing import recall, slice_of
-
-IDLE_MS = 3_600_000
-"""Buckets that nothing is out of, and that nobody named for this long, leave memory; see `_evict`."""
+from gateway.quota.shelf import Shelf, account_of, rule_of, sum_moved
 
 
-def rule_of(bucket: str) -> str:
-    """The rule that a bucket belongs to."""
-    return bucket.partition("|")[0]
-
-
-def account_of(account: str) -> tuple[str, int]:
-    """The bucket of an account, and its slice (0 where there are none)."""
-    bucket, _, part = account.partition("#")
-    return bucket, int(part or 0)
-
-
-class Book:
+class Book(Shelf):
     """All buckets of a store, and the owners they are given to.
 
     `recover(bucket)` finds a bucket that left memory, None if there never was one. `dry_ms`: how long an
@@ -43,15 +38,11 @@ class Book:
     def __init__(
         self, recover: Callable[[str], Bucket | None] = lambda bucket: None, dry_ms: int = DRY_MS
     ) -> None:
-        self.buckets: dict[str, Bucket] = {}
-        self.rules: dict[str, Terms] = {}
-        """The newest terms of each rule that was ever named."""
-        self.owners: dict[str, Owner] = {}
-        """By key."""
+        super().__init__(recover)
+        self.newest: dict[str, int] = {}
+        """Owner's name → its latest epoch: an earlier one is given nothing, only its use is booked."""
         self.forgotten: dict[str, int] = {}
         """Owner's name → its last epoch that was forgotten."""
-        self.changes = Changes()
-        self._recover = recover
         self._dry_ms = dry_ms
 
     # operations
@@ -59,7 +50,7 @@ class Book:
     def hello(self, owner: str, epoch: int, got: Mapping[str, int], now_ms: int) -> None:
         """See `contract.Store.hello`."""
         who = self._hear(owner, epoch, now_ms)
-        if who is None or who.state == DEAD:
+        if who is None or who.state != ALIVE:
             return
         for bucket_id in {*who.buckets, *got}:
             bucket = self._find(bucket_id)
@@ -86,6 +77,10 @@ class Book:
         reply = Reply(exchange.seq)
         self._name(exchange, reply, now_ms)
         self._hear_news(owner, exchange, now_ms)
+        if not is_new and owner.reply is not None:
+            owner.untold.update(owner.reply.shut)  # The reply that said so was lost.
+        for bucket_id in exchange.acks:
+            self._hear_ack(owner, bucket_id)
         if is_new and owner.state == ALIVE:
             self.changes.rows.extend(exchange.rows)
         for want in exchange.wants:
@@ -122,7 +117,7 @@ class Book:
         if who is None:
             if epoch <= self.forgotten.get(owner, -1):
                 return {}
-            who = self.owners[key] = Owner(owner, epoch, now_ms + LEASE_MS)
+            who = self._begin(owner, epoch, now_ms)
         moved: dict[str, int] = {}
         posted = self._use(who, used, moved, now_ms)
         by_bucket: dict[str, list[tuple[int, int]]] = {}
@@ -137,7 +132,7 @@ class Book:
             if bucket is not None:
                 bucket.refill(now_ms)
                 out = self._out(bucket, who)
-                _sum(moved, bucket, bucket.settle(out, by_bucket.get(bucket_id, ()), now_ms))
+                sum_moved(moved, bucket, bucket.settle(out, by_bucket.get(bucket_id, ()), now_ms))
         kind = CORRECTION if who.state in (IS_LOST, DEAD) else CRASH
         if who.state != DEAD:
             self.changes.rows.extend(rows)
@@ -155,12 +150,7 @@ class Book:
         """See `contract.Store.expire`. Also lets go of what is over."""
         lost = [who for who in self.owners.values() if who.state == ALIVE and who.lease_ms < now_ms]
         for who in lost:
-            who.state, who.ended_ms = IS_LOST, now_ms
-            self.changes.owners.add(who.key)
-            for bucket in filter(None, map(self._find, who.buckets)):
-                bucket.refill(now_ms)
-                out = self._out(bucket, who)
-                self._book(bucket, bucket.write_off(out, now_ms), LOST, who, now_ms)
+            self._lose(who, now_ms)
         for who in [who for who in self.owners.values() if who.is_over(now_ms)]:
             self._forget(who)
         self._evict(now_ms)
@@ -201,39 +191,6 @@ class Book:
         self.changes.entries.append(Entry(now_ms, account, ADJUST, amount, str(audit.get("who", "")), note))
         return self.balance(bucket_id, now_ms)
 
-    def balances(self, now_ms: int, rule: str = "") -> list[Balance]:
-        """See `contract.Store.balances`. Windows that ended are not there once nothing is out of them."""
-        return [
-            self.balance(bucket_id, now_ms)
-            for bucket_id in self.buckets
-            if not rule or rule_of(bucket_id) == rule
-        ]
-
-    def balance(self, bucket_id: str, now_ms: int) -> Balance:
-        """One bucket's."""
-        bucket = self.buckets[bucket_id]
-        self._refill(bucket, now_ms)
-        held = sum(out.held for out in bucket.outs.values())
-        spent = bucket.spent if bucket.is_money else 0
-        return Balance(bucket.id, bucket.terms, spent, held, bucket.out - held, bucket.free)
-
-    def check(self) -> list[str]:
-        """What must hold after every step and does not (`escrow.md` 1: I1 to I4), one sentence each."""
-        wrong = []
-        for bucket in self.buckets.values():
-            outs, terms = bucket.outs.values(), bucket.terms
-            if bucket.out != sum(out.out for out in outs) or any(out.out < 0 for out in outs):
-                wrong.append(f"{bucket.id}: out is {bucket.out}, owners have {[out.out for out in outs]}")
-            if any(out.held > out.out or min(out.written.values(), default=1) <= 0 for out in outs):
-                wrong.append(f"{bucket.id}: more is held than out, or a written-off amount is not positive")
-            if bucket.is_money and bucket.spent + bucket.total != terms.limit + bucket.adjusted:
-                wrong.append(f"{bucket.id}: {bucket.spent} spent + {bucket.total} is not {terms.limit}")
-            if terms.kind == ROLLING and sum(bucket.parts.values()) != bucket.spent - bucket.adjusted:
-                wrong.append(f"{bucket.id}: its slices do not add up to {bucket.spent}")
-            if terms.kind == RATE and bucket.total > terms.burst:
-                wrong.append(f"{bucket.id}: total {bucket.total} is above its burst")
-        return wrong
-
     # owners
 
     def _hear(self, name: str, epoch: int, now_ms: int) -> Owner | None:
@@ -244,15 +201,40 @@ class Book:
         if owner is None:
             if epoch <= self.forgotten.get(name, -1):
                 return None
-            owner = self.owners[key] = Owner(name, epoch, now_ms)
-            self.changes.owners.add(key)
+            owner = self._begin(name, epoch, now_ms)
         owner.lease_ms = max(owner.lease_ms, now_ms + LEASE_MS)
-        if owner.state == IS_LOST:
+        if owner.state == IS_LOST and epoch == self.newest[name]:
             owner.state = ALIVE
             self.changes.owners.add(key)
             for bucket in filter(None, map(self._find, owner.buckets)):
                 self._shut(bucket, [key])
         return owner
+
+    def _begin(self, name: str, epoch: int, now_ms: int) -> Owner:
+        """An epoch that is new here. The one before is replaced: its process is gone, so its slots are free,
+        and the rest counts as used until its journal is read. One that is older than the newest known is
+        replaced from the start."""
+        owner = Owner(name, epoch, now_ms + LEASE_MS)
+        self.owners[owner.key] = owner
+        self.changes.owners.add(owner.key)
+        before = self.newest.get(name, -1)
+        if epoch < before:
+            owner.state, owner.ended_ms = IS_LOST, now_ms
+            return owner
+        self.newest[name] = epoch
+        replaced = self.owners.get(f"{name}@{before}")
+        if replaced is not None and replaced.state == ALIVE:
+            self._lose(replaced, now_ms)
+        return owner
+
+    def _lose(self, who: Owner, now_ms: int) -> None:
+        who.state, who.ended_ms = IS_LOST, now_ms
+        self.changes.owners.add(who.key)
+        for bucket in filter(None, map(self._find, list(who.buckets))):
+            self._refill(bucket, now_ms)
+            bucket.waits.pop(who.key, None)
+            out = self._out(bucket, who)
+            self._book(bucket, bucket.write_off(out, now_ms), LOST, who, now_ms)
 
     def _forget(self, who: Owner) -> None:
         for bucket_id in who.buckets:
@@ -267,30 +249,6 @@ class Book:
         self.changes.forgotten.append(who.key)
 
     # buckets
-
-    def _find(self, bucket_id: str) -> Bucket | None:
-        bucket = self.buckets.get(bucket_id)
-        if bucket is None and (bucket := self._recover(bucket_id)) is not None:
-            self.buckets[bucket_id] = bucket
-            told = self.rules.get(rule_of(bucket_id))
-            if told is not None and told.kind == bucket.terms.kind and told.stamp > bucket.terms.stamp:
-                bucket.edit(told)
-                self.changes.buckets.add(bucket_id)
-        return bucket
-
-    def _out(self, bucket: Bucket, owner: Owner) -> Out:
-        """An owner's part of a bucket, which is about to change."""
-        out = bucket.outs.get(owner.key)
-        if out is None:
-            out = bucket.outs[owner.key] = Out()
-            owner.buckets.add(bucket.id)
-        self.changes.buckets.add(bucket.id)
-        self.changes.outs.add((bucket.id, owner.key))
-        return out
-
-    def _refill(self, bucket: Bucket, now_ms: int) -> None:
-        if bucket.refill(now_ms):
-            self.changes.buckets.add(bucket.id)
 
     def _name(self, exchange: Exchange, reply: Reply, now_ms: int) -> None:
         """Makes the buckets that are named for the first time, by the newest terms of their rules."""
@@ -309,29 +267,6 @@ class Book:
             if self._find(bucket_id) is None:
                 self._create(bucket_id, known if known.kind == told.kind else told, now_ms)
 
-    def _create(self, bucket_id: str, terms: Terms, now_ms: int) -> Bucket:
-        bucket = self.buckets[bucket_id] = Bucket(bucket_id, terms, terms.most, now_ms, touched_ms=now_ms)
-        self.changes.buckets.add(bucket_id)
-        return bucket
-
-    def _evict(self, now_ms: int) -> None:
-        """Lets idle buckets go from memory (1 KB each): closed windows, and what is full anyway. They stay
-        in the store, and are as they were when somebody names them again."""
-        newest: dict[str, str] = {}
-        for bucket_id, bucket in self.buckets.items():
-            if bucket.terms.kind == MONEY:
-                subject = bucket_id.rpartition("|")[0]
-                newest[subject] = max(newest.get(subject, ""), bucket_id)
-        for bucket in list(self.buckets.values()):
-            if now_ms - bucket.touched_ms <= IDLE_MS or bucket.out:
-                continue
-            if newest.get(bucket.id.rpartition("|")[0]) == bucket.id and bucket.terms.kind == MONEY:
-                continue
-            if bucket.parts or any(out.written for out in bucket.outs.values()):
-                continue
-            del self.buckets[bucket.id]
-            self.changes.evicted.append(bucket.id)
-
     # what is told
 
     def _hear_news(self, owner: Owner, exchange: Exchange, now_ms: int) -> None:
@@ -344,7 +279,7 @@ class Book:
             more = returned - bucket.out_of(owner.key).returned
             if more > 0:
                 self._refill(bucket, now_ms)
-                _sum(moved, bucket, bucket.give_back(self._out(bucket, owner), more, now_ms))
+                sum_moved(moved, bucket, bucket.give_back(self._out(bucket, owner), more, now_ms))
         for bucket_id, held in exchange.held.items():
             bucket = self._find(bucket_id)
             if bucket is not None and (out := self._out(bucket, owner)).held != held:
@@ -357,40 +292,16 @@ class Book:
                 self.changes.post(account, told)
             self._enter(account, amount - told, CORRECTION, owner.key, now_ms)
 
-    def _use(
-        self, owner: Owner, used: Mapping[str, int], moved: dict[str, int], now_ms: int
-    ) -> dict[str, int]:
-        """Books use, in all of the epoch by account; the differences. Sums in `moved` what money was posted,
-        with what had been written off before and is known now."""
-        more = {}
-        for account, amount in used.items():
-            bucket_id, part = account_of(account)
-            bucket = self._find(bucket_id)
-            if bucket is None:
-                # Nobody told its terms since the store lost it. Money is not forgotten for that: it is owed
-                # until the terms come, which are an edit then.
-                if not bucket_id.rpartition("|")[2]:
-                    continue
-                kind = Terms(ROLLING, 0, window_ms=1) if "#" in account else Terms(MONEY, 0)
-                bucket = self._create(bucket_id, kind._replace(stamp=-1), now_ms)
-            out = self._out(bucket, owner)
-            rolling = bucket.terms.kind == ROLLING
-            fresh = amount - (out.parts.get(part, 0) if rolling else out.used)
-            if fresh > 0:
-                self._refill(bucket, now_ms)
-                more[account] = fresh
-                _sum(moved, bucket, bucket.use(out, fresh, part, now_ms))
-        return more
-
-    def _book(self, bucket: Bucket, moved: Moved, kind: str, owner: Owner, now_ms: int) -> None:
-        for part, amount in moved:
-            self._enter(bucket.account(part), amount, kind, owner.key, now_ms)
-
-    def _enter(self, account: str, amount: int, kind: str, who: str, now_ms: int) -> None:
-        """Posts money that no row explains."""
-        if amount:
-            self.changes.post(account, amount)
-            self.changes.entries.append(Entry(now_ms, account, kind, amount, who))
+    def _hear_ack(self, owner: Owner, bucket_id: str) -> None:
+        """An owner has shut its purse of a bucket and returned what was idle: what it still has is held, so
+        nobody waits for it again, and it need not be told."""
+        bucket = self._find(bucket_id)
+        out = bucket.outs.get(owner.key) if bucket is not None else None
+        if bucket is None or out is None:
+            return
+        out.open, out.held = False, out.out
+        owner.untold.discard(bucket_id)
+        self._out(bucket, owner)
 
     # what is asked
 
@@ -401,7 +312,8 @@ class Book:
         else:
             short = [] if owner.state != ALIVE else self._short(owner, want, now_ms, is_first=not final)
             if owner.state != ALIVE:
-                refusal, back = refuse(self.buckets, owner.key, want, list(want.needs), now_ms, 0)
+                # Nobody is there to be told when to come: a ticket would lapse, and bar its caller.
+                refusal, back = Refusal(want.id, next(iter(want.needs), ""), -1, 0, False), {}
             elif not short:
                 refusal, back = None, {}
                 self._grant(owner, want, reply, now_ms)
@@ -447,7 +359,7 @@ class Book:
                 continue
             bucket.take(out, need)
             out.held += need
-            if bucket.tickets.owed:
+            if bucket.tickets:
                 bucket.tickets.claim(want.who, need, now_ms)
 
     def _park(self, owner: Owner, want: Want, short: Iterable[str], reply: Reply, now_ms: int) -> bool:
@@ -484,9 +396,3 @@ class Book:
                 bucket.outs[key].open = False
                 self.owners[key].untold.add(bucket.id)
                 self.changes.outs.add((bucket.id, key))
-
-
-def _sum(moved: dict[str, int], bucket: Bucket, more: Moved) -> None:
-    for part, amount in more:
-        account = bucket.account(part)
-        moved[account] = moved.get(account, 0) + amount

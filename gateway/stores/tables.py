@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS outs (
     bucket TEXT NOT NULL, owner TEXT NOT NULL, given INTEGER NOT NULL, used INTEGER NOT NULL,
     returned INTEGER NOT NULL, out INTEGER NOT NULL, written TEXT NOT NULL, parts TEXT NOT NULL,
     held INTEGER NOT NULL, open INTEGER NOT NULL, PRIMARY KEY (bucket, owner)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outs_by_owner ON outs (owner);
 """
 
 
@@ -65,8 +66,9 @@ def load(connection: sqlite3.Connection, book: Book, now_ms: int) -> None:
         owner = Owner(name, epoch, now_ms + LEASE_MS, state, ended_ms, seq, is_back=bool(is_back))
         owner.reply = reply_of(reply) if reply is not None else None
         book.owners[owner.key] = owner
+        book.newest[name] = max(epoch, book.newest.get(name, -1))
     for bucket in _buckets(connection, "is_live"):
-        book.buckets[bucket.id] = bucket
+        book.add(bucket)
     query = "SELECT outs.* FROM outs JOIN buckets ON buckets.id = outs.bucket AND is_live"
     for row in connection.execute(query):
         _add_out(book, book.buckets[row[0]], row)
@@ -117,6 +119,8 @@ def _add_out(book: Book, bucket: Bucket, row: Sequence[Any]) -> None:
     )
     bucket.out += out
     owner.buckets.add(bucket.id)
+    if out and not is_open and owner.state == ALIVE:
+        owner.untold.add(bucket.id)  # Whether it was told is not kept: twice does no harm.
 
 
 def write(connection: sqlite3.Connection, book: Book, changes: Changes) -> None:
@@ -147,7 +151,9 @@ def write(connection: sqlite3.Connection, book: Book, changes: Changes) -> None:
         ],
     )
     connection.executemany(
-        "INSERT OR REPLACE INTO outs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "given = excluded.given, used = excluded.used, returned = excluded.returned, out = excluded.out, "
+        "written = excluded.written, parts = excluded.parts, held = excluded.held, open = excluded.open",
         [
             (
                 bucket.id,

@@ -13,6 +13,7 @@ from typing import Any
 from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Exchange, Reply, Store, Terms
 from tests.stores.conformance import Clock
 from tests.stores.honest import Worker
+from tests.stores.invariants import broken
 
 MINUTE = 60_000
 RULES = {
@@ -40,6 +41,9 @@ WEIGHTS = {
 }
 WORKERS = 4
 
+Dead = tuple[Worker, dict[str, int], list[list[Any]]]
+"""Who died, what it held by account, and the rows of its journal."""
+
 
 class Machine:
     """One run. `steps` counts; a failure names the seed."""
@@ -52,8 +56,12 @@ class Machine:
         self.assumed = 0
         """What was posted of holds of the dead above what they were billed (team budget)."""
         self.epoch = 0
+        self.names = [f"w{number}" for number in range(WORKERS)]
         self.workers = [self._worker(number) for number in range(WORKERS)]
         self.lost: list[Worker] = []
+        """Cut off, and alive."""
+        self.dead: list[Dead] = []
+        """Replaced by a later epoch, and not buried yet."""
         self.requests: list[Exchange] = []
         self.replies: list[tuple[Worker, Reply]] = []
         self.parked: list[tuple[Worker, Exchange]] = []
@@ -65,7 +73,7 @@ class Machine:
 
     def _worker(self, number: int) -> Worker:
         self.epoch += 1
-        worker = Worker(f"w{number}", self.epoch, RULES, self.dice, self.truth, self.uses)
+        worker = Worker(self.names[number], self.epoch, RULES, self.dice, self.truth, self.uses)
         worker.answered_ms = self.clock.now_ms
         return worker
 
@@ -86,7 +94,7 @@ class Machine:
         await getattr(self, f"_{name}")(self.dice.choice(self.workers))
         book = getattr(self.store, "book", None)
         if book is not None:
-            assert book.check() == []
+            assert broken(book) == []
         if self.steps % 16 == 0:
             await self._check()
 
@@ -202,11 +210,15 @@ class Machine:
     async def _kill(self, worker: Worker) -> None:
         if self.dice.random() < 0.5:
             self.requests = [each for each in self.requests if each.epoch != worker.epoch]
-        await self._bury(worker)
+        dead = self._die(worker)
+        if self.dice.random() < 0.3:
+            self.dead.append(dead)
+        else:
+            await self._bury(dead)
         number = self.workers.index(worker)
         self.workers[number] = self._worker(number)
 
-    async def _bury(self, worker: Worker) -> None:
+    def _die(self, worker: Worker) -> Dead:
         self.replies = [(other, reply) for other, reply in self.replies if other is not worker]
         self.parked = [(other, final) for other, final in self.parked if other is not worker]
         before = dict(self.truth)
@@ -214,6 +226,10 @@ class Machine:
         team = "team|team=search|2026-11-01"
         self.assumed += holds.get(team, 0) - (self.truth.get(team, 0) - before.get(team, 0))
         rows = [*worker.sent_rows, *worker.rows] if self.dice.random() < 0.7 else []
+        return worker, holds, rows
+
+    async def _bury(self, dead: Dead) -> None:
+        worker, holds, rows = dead
         for _ in range(self.dice.choice((1, 1, 2))):
             await self.store.bury(worker.name, worker.epoch, worker.used, holds, rows)
 
@@ -222,19 +238,22 @@ class Machine:
         number = self.workers.index(worker)
         if len(self.lost) < 2:
             self.lost.append(worker)
+            self.names[number] += f".{self.epoch}"
             self.workers[number] = self._worker(number)
 
     async def _come_back(self, _: Worker) -> None:
         """A host that was cut off is heard of again, or its journal is read."""
+        if self.dead and self.dice.random() < 0.5:
+            await self._bury(self.dead.pop(0))
         if not self.lost:
             return
         worker = self.lost.pop(self.dice.randrange(len(self.lost)))
         if self.dice.random() < 0.6:
-            await self._bury(worker)
+            await self._bury(self._die(worker))
             return
-        number = int(worker.name[1:])
+        number = self.dice.randrange(WORKERS)
         await self._kill(self.workers[number])
-        self.workers[number] = worker
+        self.workers[number], self.names[number] = worker, worker.name
         await self._reconnect(worker)
 
     async def _expire(self, _: Worker) -> None:
@@ -281,7 +300,9 @@ class Machine:
     async def rest(self) -> None:
         """All calls end, all that is idle comes back: the books say what was used, and nothing is out."""
         while self.lost:
-            await self._bury(self.lost.pop())
+            self.dead.append(self._die(self.lost.pop()))
+        while self.dead:
+            await self._bury(self.dead.pop())
         self.requests.clear()
         for worker in self.workers:
             await self._reconnect(worker)
