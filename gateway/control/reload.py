@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 from watchfiles import awatch
 
-from gateway.clock import monotonic_s
+from gateway.clock import monotonic_s, now_s
+from gateway.control.stamp import StampFile
 from gateway.control.vocabulary import bytes_per_token
 from gateway.http.dial import Origin, new_tls_context
 from gateway.policy.compile import Compiled, compile_policy
@@ -46,6 +47,7 @@ class Reloader:
     ) -> None:
         self._folder = folder
         self._accepted = state / "accepted.json"
+        self._stamps = StampFile(state / "stamp.json")
         self._row_of = row_of
         self._switch = switch
         self._simulated_url = simulated_url
@@ -166,6 +168,8 @@ class Reloader:
             simulated_url=url,
             ratio_of=bytes_per_token,
         )
+        stamp = self._stamps.of(compiled.tables, int(now_s() * 1000))
+        compiled.tables["stamp"] = stamp
         tls = await asyncio.to_thread(_tls_files, policy, compiled.tables["providers"])
         same = self.compiled is not None and compiled.tables == self.compiled.tables and tls == self._tls
         if same and not force:
@@ -173,6 +177,10 @@ class Reloader:
         if self.compiled is None or compiled.warnings != self.compiled.warnings:
             for warning in compiled.warnings:
                 say(f"warning: {warning}")
+        try:
+            await asyncio.to_thread(self._stamps.keep, compiled.tables, stamp)
+        except OSError as error:
+            say(f"when the policy was accepted cannot be kept in {self._accepted.parent}: {error.strerror}")
         await self._switch(compiled.of_workers)
         self._policy, self.compiled, self._tls = policy, compiled, tls
         self.since_s = monotonic_s()

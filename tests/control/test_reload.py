@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import trustme
 
+from gateway.clock import now_s
 from gateway.control.reload import Reloader
 from gateway.telemetry.meters import ControlMeters
 from gateway.telemetry.slots import SlotFile, read_slots
@@ -32,15 +34,19 @@ class Shipped:
             made.mkdir()
         self.secret.write_text("sk-one\n")
         self.file.write_text(self.policy())
-        meters = ControlMeters(SlotFile.create(self._slots, slots=64))
-        rows: dict[str, int] = {}
+        self._meters = ControlMeters(SlotFile.create(self._slots, slots=64))
+        self._rows: dict[str, int] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """A control process that begins with the same folders."""
         self.reloader = Reloader(
             self.policies,
             self.state,
-            lambda name: rows.setdefault(name, len(rows)),
+            lambda name: self._rows.setdefault(name, len(self._rows)),
             self._switch,
             self._no_simulator,
-            meters,
+            self._meters,
         )
 
     async def _switch(self, tables: Mapping[str, Any]) -> None:
@@ -59,6 +65,10 @@ class Shipped:
             for name, labels, values in read_slots(self._slots)
             if (name, labels) == ("headgate_policy_reloads_total", (result,))
         )
+
+    @property
+    def stamps(self) -> list[int]:
+        return [tables["stamp"] for tables in self.tables]
 
     @property
     def secret_in_force(self) -> str:
@@ -277,3 +287,43 @@ async def test_workers_get_no_secrets_of_the_store_and_alerts_but_a_change_of_th
     assert len(shipped.tables) == 2
     assert shipped.reloader.compiled is not None
     assert shipped.reloader.compiled.tables["store"]["redis"] == "redis://other"
+
+
+async def test_policy_keeps_the_moment_at_which_it_was_accepted_over_restarts_and_edits_are_later(
+    shipped: Shipped,
+) -> None:
+    before_ms = int(now_s() * 1000)
+    assert await shipped.reloader.first()
+    shipped.restart()
+    assert await shipped.reloader.first()
+    first, again = shipped.stamps
+    assert before_ms <= first == again <= now_s() * 1000
+    for name in ("other", "m", "third"):
+        shipped.file.write_text(shipped.policy(name=name))
+        assert await shipped.reloader.load()
+    shipped.file.write_text("models: [\n")
+    shipped.restart()
+    assert await shipped.reloader.first(), "the accepted policy of the state folder"
+    _, _, *edits, kept = shipped.stamps
+    assert sorted({first, *edits}) == [first, *edits]
+    assert kept == edits[-1]
+
+
+async def test_stamp_is_on_the_disk_before_workers_have_it_and_policies_serve_where_it_cannot_be(
+    shipped: Shipped, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (shipped.state / "stamp.json").mkdir()
+    assert await shipped.reloader.first()
+    assert "cannot be kept" in capfd.readouterr().err
+    (shipped.state / "stamp.json").rmdir()
+    on_disk: list[int] = []
+
+    async def switch(tables: Mapping[str, Any]) -> None:
+        shipped.tables.append(tables)
+        on_disk.append(orjson.loads((shipped.state / "stamp.json").read_bytes())["stamp"])
+
+    shipped.reloader._switch = switch
+    shipped.file.write_text(shipped.policy(name="other"))
+    assert await shipped.reloader.load()
+    assert on_disk == shipped.stamps[1:]
+    assert shipped.stamps[0] < shipped.stamps[1]

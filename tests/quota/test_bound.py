@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.quota.bound import IMAGE_TOKENS, OVERHEAD_TOKENS, TOOLS_TOKENS, Bound, bound_input, within
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import Call, read_call
+from tests.quota.sounds import wav
 from tests.quota.vocabulary import NAMES, counted, prompt_tokens
 
 SOLID = "https://example.org/cat.png"
@@ -130,7 +132,9 @@ def test_image_counts_as_the_dearest_whatever_its_bytes() -> None:
 
 
 def test_audio_is_bounded_by_its_bytes_and_priced_as_audio() -> None:
-    call = asks({"type": "input_audio", "input_audio": {"data": "A" * 9_000, "format": "wav"}})
+    data = base64.b64encode(wav(samples=6_706)).decode()
+    assert len(data) == 9_000
+    call = asks({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}})
     bound = bound_input(call)
     assert (bound.audio_bytes, bound.has_audio, bound.unbounded) == (9_000, True, "")
     assert bound.tokens == call.size + OVERHEAD_TOKENS
@@ -161,6 +165,7 @@ PART = "messages[].content[]"
         (asks({"type": "image_url", "image_url": SOLID}), f"{PART}.image_url", 0),
         (asks(image(None)), f"{PART}.image_url", 0),
         (asks({"type": "input_audio", "input_audio": {"data": SOLID}}), f"{PART}.input_audio", 0),
+        (asks({"type": "input_audio", "input_audio": {"data": "ZkxhQw" * 9}}), f"{PART}.input_audio", 0),
         (asks({"type": "input_audio"}), f"{PART}.input_audio", 0),
         (call_of(messages=[{"role": "assistant", "audio": {"id": "audio_1"}}]), "messages[].audio", 0),
         (call_of(messages=[{"role": "user", "content": {"type": "file"}}]), f"{PART}.file", 0),

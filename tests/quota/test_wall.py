@@ -16,9 +16,10 @@ from gateway.simulator import answers, tokens
 from gateway.usage import Usage, split_usage
 from gateway.wire.dialects.openai_chat import CAP_FIELDS, read_call, write_body
 from tests.pricing.test_worst import tables
+from tests.quota import sounds
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 300}}
-SPEECH = {"type": "input_audio", "input_audio": {"data": "A" * 300, "format": "wav"}}
+SPEECH = {"type": "input_audio", "input_audio": {"data": sounds.SPEECH, "format": "wav"}}
 CONTENTS = st.text(max_size=80) | st.lists(
     st.builds(lambda text: {"type": "text", "text": text}, st.text(max_size=40))
     | st.sampled_from((PICTURE, SPEECH)),
