@@ -11,6 +11,7 @@ from gateway.link.keeper_link import KeeperLink
 from gateway.quota.contract import Exchange, Reply, Terms, Want
 
 SLOTS = Terms("slots", 10)
+MONEY = Terms("money", 1000)
 
 
 class Purse:
@@ -22,6 +23,7 @@ class Purse:
         self.replies: list[Reply] = []
         self.returned: dict[str, int] = {}
         self.idle: dict[str, int] = {}
+        self.answers_recalls = True
         self._news = asyncio.Event()
         self._decided = 0
 
@@ -39,7 +41,7 @@ class Purse:
         self._note("recall", list(buckets))
         for bucket in buckets:
             self.returned[bucket] = self.returned.get(bucket, 0) + self.idle.pop(bucket, 0)
-        if self.link.is_free:
+        if self.answers_recalls:
             self.link.send(Exchange("", 0, 0, returned=self.returned, acks=buckets))
 
     def on_wet(self, buckets: Sequence[str]) -> None:
@@ -88,12 +90,23 @@ class Purse:
         await self.until(lambda: len([reply for reply in self.replies if not reply.seq]) > count)
         return [reply for reply in self.replies if not reply.seq][count]
 
+    async def hoards(self, bucket: str, amount: int) -> None:
+        """Has that much of a budget idle in its purse, which is open."""
+        reply = await self.exchange(terms=money(bucket), wishes={bucket: amount})
+        assert reply.slices == {bucket: amount}, reply
+        self.idle[bucket] = amount
+
     async def close(self) -> None:
         await self.link.close()
 
 
 def want(number: int, needs: dict[str, int], deposit: dict[str, int] | None = None) -> Want:
     return Want(number, "app", needs, deposit or {})
+
+
+def money(*buckets: str) -> dict[str, Terms]:
+    """The terms of budgets of 1,000."""
+    return dict.fromkeys(buckets, MONEY)
 
 
 def slots(*buckets: str) -> dict[str, Terms]:
