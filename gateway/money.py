@@ -10,7 +10,7 @@ import re
 
 NANO_PER_USD = 1_000_000_000
 PICO_PER_NANO = 1_000
-_DECIMAL = re.compile(r"([+-]?)([0-9]{1,9})(?:\.([0-9]{1,9}))?")
+_DECIMAL = re.compile(r"([+-]?)([0-9]{1,10})(?:\.([0-9]{1,9}))?")
 
 
 def line_nanousd(tokens: int, price_pico: int) -> int:
