@@ -62,6 +62,7 @@ def load(connection: sqlite3.Connection, book: Book, now_ms: int) -> None:
         (name, Terms(*json.loads(terms))) for name, terms in connection.execute("SELECT * FROM rules")
     )
     book.forgotten.update(connection.execute("SELECT name, epoch FROM forgotten").fetchall())
+    book.newest.update(book.forgotten)
     for _, name, epoch, state, ended_ms, seq, reply, is_back in connection.execute("SELECT * FROM owners"):
         owner = Owner(name, epoch, now_ms + LEASE_MS, state, ended_ms, seq, is_back=bool(is_back))
         owner.reply = reply_of(reply) if reply is not None else None

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.quota.contract import MONEY, ROLLING, Terms
 from gateway.stores.embedded import EmbeddedStore
-from tests.stores.conformance import MONEY_1000, ROLL, Teller, row
+from tests.stores.teller import MONEY_1000, ROLL, Teller, row
 
 DAY_MS = 86_400_000
 START_MS = 1_764_000_000_000
@@ -34,6 +34,7 @@ async def test_old_rows_leave_in_small_steps_and_the_sums_agree_after_each(tmp_p
         rows = [row({bucket: 1}, f"r{part}.{number}", clock.now_ms) for number in range(250)]
         await owner.tell(used={bucket: 250}, rows=rows)
         clock.now_ms += DAY_MS
+    await owner.tell()
     await store.expire()  # knows now how many rows there are
     left = [count(path, "usage")]
     # The first two days are older than ten now.
@@ -76,6 +77,29 @@ async def test_closed_windows_and_their_accounts_leave_when_nothing_is_out_of_th
     assert count(path, "buckets") <= 6
     assert count(path, "accounts") <= 10 and count(path, "entries") <= 10 and count(path, "charges") <= 4
     assert count(path, "outs") <= 7
+
+
+async def test_a_bucket_that_left_begins_anew_and_what_no_row_explains_is_folded_too(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.db", HandClock()
+    store = EmbeddedStore(path, lambda: clock.now_ms, keep_days=2)
+    kept, old, new = "kept|all|2026", "day|all|2026-01", "day|all|2026-02"
+    terms = {kept: MONEY_1000, old: MONEY_1000}
+    for epoch in range(1, 4):
+        await Teller(store, "w0", epoch).tell({kept: 10, old: 10}, terms=terms)
+        await store.bury("w0", epoch, {kept: 5, old: 5}, {kept: 1})
+    await Teller(store, "w1").tell({new: 1}, terms={new: MONEY_1000})
+    assert count(path, "entries") == 6
+    for day in range(6):
+        clock.now_ms += DAY_MS
+        await Teller(store, "w2", day).tell({kept: 1}, terms=terms)
+        await store.bury("w2", day, {}, {})
+        await store.expire()
+        assert await store.verify() == []
+    assert count(path, "entries") == 2  # w1 was lost
+    await Teller(store, "w3").tell({old: 10}, terms=terms)
+    await store.bury("w3", 1, {old: 7}, {})
+    assert await store.verify() == []
+    assert {each.bucket: each.spent for each in await store.balances()} == {kept: 18, new: 1, old: 7}
 
 
 async def test_a_use_too_large_for_the_file_stops_nothing_else(tmp_path: Path) -> None:
