@@ -23,6 +23,7 @@ import tiktoken
 from tiktoken import registry
 
 from gateway.quota.ratio import START
+from gateway.telemetry.diagnostics import say
 
 SHA256 = {
     "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
@@ -81,7 +82,8 @@ def encoding(name: str, folder: Path) -> tiktoken.Encoding:
 
 
 def bytes_per_token(model: str) -> float:
-    """Bytes per token of the sample in a model's vocabulary: `START` where that is not known.
+    """Bytes per token of the sample in a model's vocabulary: `START` where that is not known, and where it is
+    not there, which is said.
 
     The first model of a vocabulary takes 0.4 to 1 s; what it takes of memory is given back.
     """
@@ -98,7 +100,8 @@ def _ratio(name: str) -> float:
         with TemporaryDirectory(prefix="headgate-") as folder:
             vocabulary = encoding(name, Path(folder))
         tokens = sum(len(vocabulary.encode_ordinary(text)) for text in SAMPLE)
-    except NoVocabulary:
+    except NoVocabulary as error:
+        say(f"{error}; estimates of its models' input begin with {START:g} bytes per token")
         return START
     registry.ENCODINGS.pop(name, None)
     del vocabulary

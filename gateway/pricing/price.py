@@ -97,14 +97,16 @@ class Price:
         )
 
     def worst(
-        self, input_tokens: int, *, has_audio: bool = True, service_tier: str = "", searches: int = 0
+        self, input_tokens: int, *, has_audio: bool = True, service_tier: object = "", searches: int = 0
     ) -> Worst:
         """The dearest prices that may apply to a call of at most so many input tokens.
 
         Over all kinds of tokens (of audio only if `has_audio`), all lengths up to `input_tokens`, and all
-        service tiers, unless the call pins one (`service_tier`: "default", "flex", …). One lookup.
+        service tiers, unless the call pins one (`service_tier`: "default", "flex", …; whatever else stands in
+        a body pins none). One lookup.
         """
-        rows = self._worst.get((service_tier, has_audio)) or self._worst["", has_audio]
+        pinned = service_tier if type(service_tier) is str else ""
+        rows = self._worst.get((pinned, has_audio)) or self._worst["", has_audio]
         prices = rows[-1][1]
         if len(rows) > 1:
             for start, dearest in rows:
