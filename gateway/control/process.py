@@ -87,7 +87,7 @@ class Control:
         admin_socket = socket.socket(fileno=self._options.admin_fd)
         loopback = is_loopback(admin_socket.getsockname()[0])
         await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
-        await self._keeper.start()
+        self._keeper.start()
         budgets = BudgetRoutes(self._keeper, self._rules, now_ms)
         port = AdminPort(build_app(self, self._exposition, budgets, loopback=loopback))
         await port.start(admin_socket)
