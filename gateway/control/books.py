@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
 
 from gateway.control.kept_store import KeptStore
-from gateway.quota.contract import Balance, StoreDown
+from gateway.quota.contract import MONEY, ROLLING, Balance, StoreDown
 from gateway.telemetry.diagnostics import report
 
 AT_ONCE = 4
 """Queries under way; more wait."""
 ROWS_PER_SLICE = 200
 """Rows that are encoded before others have their turn: 0.3 ms."""
+LOOKED_AT_ONCE = 5_000
+"""Balances that are looked at before others have their turn: 0.4 ms."""
 
 
 class Asker(Protocol):
@@ -45,9 +48,9 @@ class Books:
             except StoreDown:
                 said = _error("The store does not answer.")
             except LookupError as unknown:
-                said = _error(f"There is no {unknown.args[0] if unknown.args else 'such thing'}.")
+                said = _wrong(f"There is no {unknown.args[0] if unknown.args else 'such thing'}.")
             except ValueError as wrong:
-                said = _error(str(wrong))
+                said = _wrong(str(wrong))
             except Exception as bug:
                 report(bug)
                 said = _error("The keeper failed. Its log says why.")
@@ -68,7 +71,8 @@ class Books:
         what = question["what"]
         if what == "balances":
             rule = question.get("rule", "")
-            return await self._store.ask(lambda store: store.balances(rule))
+            found = await self._store.ask(lambda store: store.balances(rule))
+            return await _money(found) if question.get("money") else found
         if what == "spend":
             by, since_ms, until_ms = question["by"], question["since_ms"], question["until_ms"]
             return await self._store.ask(lambda store: store.spend(by, since_ms, until_ms))
@@ -106,8 +110,22 @@ class Books:
         return full
 
 
+async def _money(balances: Sequence[Balance]) -> list[Balance]:
+    """Those of budgets."""
+    found: list[Balance] = []
+    for at in range(0, len(balances), LOOKED_AT_ONCE):
+        some = balances[at : at + LOOKED_AT_ONCE]
+        found += [balance for balance in some if balance.terms.kind in (MONEY, ROLLING)]
+        await asyncio.sleep(0)
+    return found
+
+
 def _error(sentence: str) -> bytes:
     return b'"error":' + orjson.dumps(sentence)
+
+
+def _wrong(sentence: str) -> bytes:
+    return b'"wrong":true,' + _error(sentence)
 
 
 def _row(row: Any) -> Any:

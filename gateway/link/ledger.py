@@ -27,10 +27,12 @@ STORE = 37
 ("" if it may). Sent after OWNER, after control's first QUERY, and at every change."""
 QUERY, PART, RESULT = 38, 40, 39
 """control → keeper {"n", "what", …}; keeper → control {"n", "rows": [row, …]}, as often as a long
-list takes, and then {"n", "result": …} (of such a list: its last rows) or {"n", "error"}. `what`:
+list takes, and then {"n", "result": …} (of such a list: its last rows) or {"n", "error",
+"wrong": true if what was asked for is not there}. `what`:
 
 - "state" → {"up", "why"}
-- "balances", `rule` ("" for all) → [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
+- "balances", `rule` ("" for all), `money` (true: budgets only) →
+  [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
 - "spend", `by` [column, …], `since_ms`, `until_ms` → [{column: value, …}, …]
 - "verify" → [sentence, …]
 - "adjust", `bucket`, `amount`, `who`, `note` → the bucket's balance

@@ -27,7 +27,7 @@ class House:
         self.folder = folder
         self.journals = folder / "journal"
         self.journals.mkdir(exist_ok=True)
-        self.store = MemoryStore(folder)
+        self.store: Any = MemoryStore(folder)
         self.links = WorkerLinks(lambda lines, settled: settled(), _no_answer)
         self.link = KeeperQueries(str(self.socket))
         SlotFile.create(folder / "slots", slots=64)
@@ -87,17 +87,23 @@ class House:
 @asynccontextmanager
 async def house(folder: Path, opener: Opener | None = None) -> AsyncIterator[House]:
     """A keeper that keeps a store, with no rules yet: one in memory, or what `opener` opens."""
-    with_keeper = House(folder, opener)
-    await with_keeper.links.start(_bound(folder / "control.sock"))
-    await with_keeper.keeper.start()
-    with_keeper.link.start()
-    await with_keeper.policy()
-    yield with_keeper
-    for worker in with_keeper.workers:
+    async with living(House(folder, opener)) as home:
+        await home.policy()
+        yield home
+
+
+@asynccontextmanager
+async def living(home: House) -> AsyncIterator[House]:
+    """A house whose keeper runs; it has no policy yet."""
+    await home.links.start(_bound(home.folder / "control.sock"))
+    await home.keeper.start()
+    home.link.start()
+    yield home
+    for worker in home.workers:
         worker.leave()
-    await with_keeper.link.close()
-    await with_keeper.keeper.finish()
-    await with_keeper.links.close()
+    await home.link.close()
+    await home.keeper.finish()
+    await home.links.close()
 
 
 def rule(name: str, limit: int, **more: Any) -> dict[str, Any]:
