@@ -15,7 +15,6 @@ from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
 from gateway.line.rates import rate_lines
 from gateway.line.refused import TargetFull, refused
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
-from gateway.link.journal import JournalFull
 from gateway.policy.snapshot import Model, Passage, Snapshot, Target
 from gateway.pricing.price import UNLIMITED
 from gateway.quota.bound import bound_input
@@ -61,7 +60,7 @@ class Ledger:
 
     def row(self, row: Sequence[Any]) -> None:
         """An attempt has ended."""
-        self.purses.rows.append(row)
+        self.purses.rows.add(row)
         self.teller.later(REFUND_S if self.purses.has_refunds else NEWS_S)
 
 
@@ -107,16 +106,14 @@ class Governed:
     def take(self, exchange: Exchange, model: Model, target: Target) -> Claim | None:
         """The claim of an attempt, if the purses have all of it: no waiting, no I/O. None: `ask` for it.
 
-        Raises `GatewayError` for what may not be sent at all, `TargetFull` if another target might be.
+        Raises `GatewayError` for what may not be sent at all, `TargetFull` if another target might be,
+        `JournalFull` if this worker holds too much already.
         """
         key, call, facts = exchange.key, exchange.call, exchange.facts
         assert key is not None and call is not None
         if exchange.own_lines:
             exchange.own_lines, exchange.tells_rates = b"", False
-        try:
-            plan = self._planner.plan(key, model, target, facts, call.fields, int(now_s() * 1000))
-        except JournalFull:
-            raise GatewayError(STORE_UNAVAILABLE) from None
+        plan = self._planner.plan(key, model, target, facts, call.fields, int(now_s() * 1000))
         if not plan.first:
             return Claim(target, plan)
         need: Need | None = None
@@ -165,10 +162,7 @@ class Governed:
         key, call = exchange.key, exchange.call
         assert key is not None and call is not None
         model, target = passage.model, passage.target
-        try:
-            plan = self._planner.plan(key, model, target, exchange.facts, call.fields, int(now_s() * 1000))
-        except JournalFull:
-            raise GatewayError(STORE_UNAVAILABLE) from None
+        plan = self._planner.plan(key, model, target, exchange.facts, call.fields, int(now_s() * 1000))
         if plan.must_price and nanousd is None:
             raise GatewayError(UNPRICED)
         need = Flat(nanousd)
@@ -238,7 +232,7 @@ class Governed:
         if not exchange.is_counted:
             exchange.is_counted = True
             if plan.slots:
-                exchange.slots = self._purses.release(hold, plan.slots)
+                exchange.slots = self._purses.release(hold, plan.slots, plan.attempts)
         return Claim(target, plan, need, guess, hold, is_degraded=is_degraded)
 
     def _tell(self, exchange: Exchange, plan: Plan, need: Need | Flat | None, *, is_degraded: bool) -> None:
@@ -296,7 +290,7 @@ class Governed:
             share = self._shares.get(purse.bucket)
             if share is None:
                 share = self._shares[purse.bucket] = Share(purse.terms, self._purses.owners, at_s)
-            if not share.has(amount, purse.held, at_s):
+            if not share.has(amount, purse.held + purse.lent, at_s):
                 refusal = Refusal(0, purse.bucket, 1000, 0, False)
                 raise self._refused(rule, refused(purse, refusal))
             served.append(purse)

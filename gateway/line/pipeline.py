@@ -15,6 +15,7 @@ from gateway.errors import (
     MODEL_UNKNOWN,
     NOT_READY,
     OVERLOADED,
+    STORE_UNAVAILABLE,
     UPSTREAM_TIMEOUT,
     CallerGone,
     GatewayError,
@@ -29,6 +30,7 @@ from gateway.line.observe import observe
 from gateway.line.owner import must_own
 from gateway.line.passing import pass_through
 from gateway.line.relay import relay
+from gateway.link.journal import JournalFull
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Model, Snapshot
 from gateway.telemetry.diagnostics import report
@@ -66,6 +68,8 @@ async def serve(exchange: Exchange) -> None:
         refuse(exchange, error)
     except DeadlinePassed:
         refuse(exchange, GatewayError(UPSTREAM_TIMEOUT))
+    except JournalFull:
+        refuse(exchange, GatewayError(STORE_UNAVAILABLE))
     except Exception as error:
         # Ours, always: whatever a caller or a provider sends has its own type. Types and lines only, so that
         # nothing of the call gets into the log.

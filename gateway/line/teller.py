@@ -38,6 +38,8 @@ class Teller:
         self._purses = purses
         self._link: KeeperLink | None = None
         self._store_is_up = False
+        self.has_store = asyncio.Event()
+        """Set once the store was up."""
         self.why_unfit = ""
         """Why strict budgets may not be used; "" if they may."""
         self._timer: asyncio.TimerHandle | None = None
@@ -66,6 +68,8 @@ class Teller:
 
     def later(self, delay_s: float = NEWS_S) -> None:
         """There is something to say, within this time."""
+        if self._timer is not None and delay_s == NEWS_S:
+            return
         due_s = self._loop.time() + delay_s
         if self._timer is None:
             self._due_s = due_s
@@ -94,6 +98,7 @@ class Teller:
         self._store_is_up, self.why_unfit = is_up, why
         if is_up:
             self._late = 0
+            self.has_store.set()
 
     def on_reply(self, reply: Reply) -> None:
         link = self._link

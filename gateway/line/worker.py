@@ -51,6 +51,8 @@ connections share badly over SO_REUSEPORT (busiest of 8 workers 1.8 times the me
 POLICY_S = 5.0
 """How long a worker waits for its first policy before it takes calls: what is queued at its socket is then
 served and not refused. Not for ever: a caller who is told 503 goes elsewhere."""
+STORE_S = 2.0
+"""How long it then waits for the store of limits and budgets, if the policy has any."""
 
 
 Ask = Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], Callable[[], None]]
@@ -239,6 +241,9 @@ async def run(options: argparse.Namespace) -> None:
     await link.start()
     await keeper.start()
     await _first(POLICY_S, line.has_policy, ending.finish)
+    if isinstance(line.limits, Governed):
+        # Budgets are closed while there is no store: at the start it is only late.
+        await _first(STORE_S, teller.has_store, ending.finish)
     listener = socket.socket(fileno=options.listen_fd)
     listener.setblocking(False)
     queue = listener.dup()

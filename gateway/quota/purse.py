@@ -59,6 +59,8 @@ class Purse:
     balance: int = 0
     """May be below 0 by what calls used beyond their holds; never by more than is held."""
     held: int = 0
+    lent: int = 0
+    """Held by calls that were let through though the store could not be asked."""
     returned: int = 0
     is_open: bool = False
     is_named: bool = False

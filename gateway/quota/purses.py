@@ -8,19 +8,16 @@ and milliseconds of the day's clock for windows. The algorithm is escrow with re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
-from gateway.quota.contract import SLICES, Exchange, Refusal, Reply, Terms, Want
+from gateway.quota.contract import Exchange, Refusal, Reply, Terms, Want
 from gateway.quota.hold import Ask, Book, Hold, Seat
 from gateway.quota.purse import ONE, Purse, Spent
+from gateway.quota.rows import Rows
 
 LEASE_S = 27.0
 """Purses serve for so long after the last exchange that was answered: 0.9 of the store's lease."""
 RENEW_S = 1.0
 """An owner that has nothing to say says so this often."""
-KEPT_PARTS = SLICES + 2
-"""Parts of a rolling window whose accounts are kept: older ones take no holds and were told."""
-
 PLACES = 14
 """Places of one record of the journal after its first: an account and an amount for each of seven purses. The
 place after them names the record in which a longer hold goes on."""
@@ -30,8 +27,7 @@ class Purses:
     """The purses of one worker in one epoch."""
 
     def __init__(self, journal: Book) -> None:
-        self.rows: list[Sequence[Any]] = []
-        """Usage rows that are not told yet."""
+        self.rows = Rows()
         self.owners = 1
         """Workers that asked the store in the last 2 s."""
         self.until_s = 0.0
@@ -114,7 +110,9 @@ class Purses:
                 self._values[purse.account] += need
                 self._news.add(purse)
                 purse.balance = max(purse.balance - need, -purse.held)
-            elif purse not in free:
+            elif purse in free:
+                purse.lent += need
+            else:
                 purse.balance -= need
                 purse.held += need
         return hold
@@ -182,6 +180,7 @@ class Purses:
             covered = need
             if hold.uncovered and purse in hold.uncovered:
                 covered = 0
+                purse.lent -= need
             purse.held -= covered
             purse.balance += covered - used
             if purse.balance < 0:
@@ -195,12 +194,12 @@ class Purses:
             self._journal.clear(hold.record)
         return charges, overshoot
 
-    def release(self, hold: Hold, slots: Sequence[Seat]) -> Hold:
+    def release(self, hold: Hold, slots: Sequence[Seat], attempt: Sequence[Seat]) -> Hold:
         """Parts a hold in two: the calls at once that a call holds until its end, which are returned, and
-        what its first attempt holds."""
+        what its first attempt holds. `attempt`: the seats of the hold that are counted for attempts."""
         kept = Hold(slots, hold.amounts, -1)
         kept.uncovered = hold.uncovered
-        hold.seats = [seat for seat in hold.seats if seat not in slots]
+        hold.seats = attempt
         return kept
 
     def _written(self, seats: Sequence[Seat], amounts: Sequence[int]) -> Hold:
@@ -241,7 +240,7 @@ class Purses:
         self._wishes = set()
         said.used, said.returned, said.held = self._tell(terms)
         said.acks, self._acks = sorted(self._acks), set()
-        said.rows, self.rows = self.rows, []
+        said.rows = self.rows.take()
         said.terms = terms
         self._said_s = now_s
         self._is_telling = True
@@ -395,8 +394,9 @@ class Purses:
                 old += [(purse, part) for part in purse.accounts]
                 del self._purses[purse.bucket]
                 self._active.discard(purse)
-            elif len(purse.accounts) > KEPT_PARTS:
-                old += [(purse, part) for part in purse.accounts if part < purse.part - KEPT_PARTS]
+            elif len(purse.accounts) > 1:
+                # Holds are taken in the newest part alone.
+                old += [(purse, part) for part in purse.accounts if part < purse.part]
         held = self._journal.held() if old else ()
         for purse, part in old:
             account = purse.accounts[part]
