@@ -40,7 +40,7 @@ def call_of(endpoint: str = "chat", /, **fields: Any) -> Call:
         (call_of(max_tokens=0), Asked(None, 1)),
         (call_of(n=0, max_tokens=None), Asked(None, 1)),
         (call_of("completions", prompt="a", max_tokens=0), Asked(0, 1)),
-        (call_of("completions", prompt="a", n=2, best_of=5), Asked(None, 5)),
+        (call_of("completions", prompt="a", n=2, best_of=5), Asked(None, 5, has_unseen=True)),
         (call_of("completions", prompt=["a", "b", "c"], n=2, best_of=1), Asked(None, 6)),
         (call_of("completions", prompt=[1, 2, 3]), Asked(None, 1)),
         (call_of("completions", prompt=[[1, 2], [3]], n=4), Asked(None, 8)),
