@@ -78,13 +78,13 @@ class Need:
     __slots__ = (
         "_floor",
         "_guess",
-        "_likely_input",
         "_plan",
         "amounts",
         "asked",
         "cap",
         "input",
         "is_shrunk",
+        "likely_input",
         "output",
         "worst",
     )
@@ -94,7 +94,7 @@ class Need:
     ) -> None:
         most = bound.held_tokens(target.context)
         self._plan, self._guess, self.asked = plan, guess, asked
-        self._likely_input = guess.ratio.input_tokens(bound)
+        self.likely_input = guess.ratio.input_tokens(bound)
         self.input = UNLIMITED if most is None else most
         """Input tokens at most; `UNLIMITED` if nothing bounds them."""
         self.is_shrunk = False
@@ -106,7 +106,7 @@ class Need:
             default_tokens=plan.default_output,
             max_output=target.max_output,
             context=target.context,
-            input_tokens=self._likely_input,
+            input_tokens=self.likely_input,
             floor=self._floor,
         )
         self.worst: Worst | None = None
@@ -118,7 +118,7 @@ class Need:
 
     def _fill(self) -> None:
         self.output = output = self.asked.output_tokens(self.cap)
-        likely, likely_output = self._likely_input, self._guess.output_tokens(output)
+        likely, likely_output = self.likely_input, self._guess.output_tokens(output)
         # In the order of the places: one, the most of tokens, their likely ones, money.
         amounts = [
             1,
