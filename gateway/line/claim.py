@@ -63,7 +63,8 @@ class Claim:
         self._end(exchange, status, outcome, None, 0, _UNUSED)
 
     def unknown(self, exchange: Call, status: int, outcome: str) -> None:
-        """What it consumed is not known: all that was held counts as billed."""
+        """What it consumed is not known: the most that it can have been counts as billed, also where only an
+        estimate of it was held."""
         if self.need is None:
             self._end(exchange, status, outcome, None, None, None)
             return
@@ -71,7 +72,12 @@ class Claim:
             self._end(exchange, status, outcome, None, self.need.nanousd, None)
             return
         usage = self._most(exchange, None)
-        self._end(exchange, status, outcome, usage, self._price(usage), None)
+        cost = self._price(usage)
+        spent = None
+        if self.plan is not None and self.plan.writes_cap:
+            total_input, total_output = usage.total_input, usage.total_output
+            spent = Spent(total_input + total_output, total_input, total_output, cost or 0)
+        self._end(exchange, status, outcome, usage, cost, spent)
 
     def used(self, exchange: Call, status: int, outcome: str) -> None:
         """`exchange.usage` and its cost are known; an estimate becomes the most that it can have been."""
@@ -86,7 +92,7 @@ class Claim:
         if need is not None:
             if usage.estimated:
                 usage = exchange.usage = self._most(exchange, usage)
-                exchange.price(usage)
+                exchange.cost_nanousd = self._price(usage)
             elif self.guess is not None and self.plan is not None and self.plan.guesses and exchange.bound:
                 self.guess.ratio.learn(exchange.bound, usage)
                 self.guess.learn(usage)
@@ -103,10 +109,12 @@ class Claim:
         and nothing is above what was held. Reasoning is not seen in what came, nor candidates of `best_of`,
         nor rejected predictions."""
         need = self.need
-        assert need is not None
-        if self.plan is None or not self.plan.writes_cap:
+        if self.plan is None or not self.plan.writes_cap or not isinstance(need, Need):
             return guess or Usage(estimated=True)
-        bounded = need.input if need.input < UNLIMITED else guess.total_input if guess is not None else 0
+        if need.input < UNLIMITED:
+            bounded = need.input
+        else:
+            bounded = max(need.likely_input, 0 if guess is None else guess.total_input)
         output = need.output
         if exchange.output_bytes is not None and not self._has_unseen(need):
             output = min(output, exchange.output_bytes)
@@ -120,7 +128,19 @@ class Claim:
         return isinstance(need, Need) and need.asked.has_unseen
 
     def _price(self, usage: Usage) -> int | None:
-        return None if self.target.price is None else self.target.price.cost_nanousd(usage)
+        """The cost of an estimate: if it is the most that it can have been, at the dearest prices that may
+        apply, since nobody said which kinds of tokens they were."""
+        price, need = self.target.price, self.need
+        if price is None:
+            return None
+        if (
+            isinstance(need, Need)
+            and need.worst is not None
+            and self.plan is not None
+            and self.plan.writes_cap
+        ):
+            return need.worst.nanousd(usage.total_input, usage.total_output)
+        return price.cost_nanousd(usage)
 
     def _end(
         self,

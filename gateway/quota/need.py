@@ -79,13 +79,13 @@ class Need:
     __slots__ = (
         "_floor",
         "_guess",
-        "_likely_input",
         "_plan",
         "amounts",
         "asked",
         "cap",
         "input",
         "is_shrunk",
+        "likely_input",
         "output",
         "worst",
     )
@@ -94,8 +94,8 @@ class Need:
         self, plan: Plan, call: Call, bound: Bound, asked: Asked, target: Target, guess: Guess
     ) -> None:
         self._plan, self._guess, self.asked = plan, guess, asked
-        self._likely_input = guess.ratio.input_tokens(bound) if plan.guesses else 0
         most = bound.tokens if not bound.unbounded else bound.held_tokens(target.context)
+        self.likely_input = guess.ratio.input_tokens(bound) if plan.guesses or most is None else 0
         self.input = UNLIMITED if most is None else most
         """Input tokens at most; `UNLIMITED` if nothing bounds them."""
         self.is_shrunk = False
@@ -139,7 +139,7 @@ class Need:
         if worst is not None:
             amounts[NANOUSD] = worst.nanousd(input_tokens, output)
         if self._plan.guesses:
-            likely, likely_output = self._likely_input, self._guess.output_tokens(output)
+            likely, likely_output = self.likely_input, self._guess.output_tokens(output)
             amounts[4:7] = likely + likely_output, likely, likely_output
             if worst is not None:
                 amounts[LIKELY_NANOUSD] = worst.nanousd(likely, likely_output)

@@ -151,6 +151,9 @@ async def test_searches_are_charged_beside_the_tokens(start: StartRelay, simulat
     assert answer.status == 200, answer.body
     await settle(relay)
     assert posted(relay) == bill(relay, simulator) + 10_000_000
+    await relay.stream({"web_search_options": {}, "simulate": {"fault": "cut"}})
+    await settle(relay)
+    assert posted(relay) >= bill(relay, simulator) + 2 * 10_000_000
     assert overshoot(relay) == 0
 
 

@@ -99,7 +99,7 @@ PACES: Mapping[str, dict[str, Any]] = {
     "5000 tokens a second": {"output_tokens": 900, "tokens_per_s": 5_000},
     "1000 tokens a second": {"output_tokens": 100, "tokens_per_s": 1_000},
 }
-CALLS = 25
+CALLS = 12
 
 
 async def test_stream_at_any_moment(
@@ -158,3 +158,23 @@ async def test_worker_that_stops(
     posted, truth = await compared(relay, simulator)
     assert truth <= posted < 1.5 * HELD
     writer.close()
+
+
+async def test_caller_that_leaves_while_the_store_is_asked(start: StartRelay, simulator: Simulator) -> None:
+    """What is granted when nobody waits for it any more goes back."""
+    relay = await start(governed(simulator.url))
+    link = relay.store.links["worker-0"]
+    await eventually(lambda: link.is_connected and relay.line.ledger.teller.is_up)
+    relay.store.is_up = False  # It is there, as far as the worker knows, and says nothing.
+    _, writer = await relay.connect()
+    writer.write(call("u"))
+    await eventually(lambda: relay.line.ledger.purses._asked)
+    writer.close()
+    await eventually(lambda: not relay.line.exchanges)
+    relay.store.put(up=True)
+    await settle(relay)
+    assert simulator.requests.total == 0
+    assert of_user(relay, "day", "u") == of_user(relay, "all.requests", "u") == 0
+    purses = relay.line.ledger.purses._purses
+    idle = {bucket: purse.balance for bucket, purse in purses.items()}
+    assert {bucket.id: bucket.out for bucket in relay.store.book.buckets.values()} == idle
