@@ -34,6 +34,8 @@ class Exchanges:
         self._owners: dict[str, LedgerEnd] = {}
         self._serving: dict[str, asyncio.Future[None]] = {}
         """Owner → done when its last connection so far is handled."""
+        self._latest: dict[str, int] = {}
+        """Owner → the number of its latest connection."""
         self._waiting = Waiting()
         self._refusals = Refusals()
         self._due: deque[Parked] = deque()
@@ -53,7 +55,13 @@ class Exchanges:
 
     async def serve(self, owner: str, end: LedgerEnd, before: Callable[[], Awaitable[None]]) -> None:
         """Handles a connection, after `before`, until it is closed and what it said is booked. What the store
-        does not take any more then stands in the worker's journal, or is said again."""
+        does not take any more then stands in the worker's journal, or is said again.
+
+        A connection that the worker had given up before it made its latest one is not handled: its greeting
+        tells of less than the worker has got since."""
+        if end.number < self._latest.get(owner, 0):
+            return
+        self._latest[owner] = end.number
         self._owners[owner] = end
         earlier = self._serving.get(owner)
         done = self._serving[owner] = asyncio.get_running_loop().create_future()

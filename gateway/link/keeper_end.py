@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, Protocol, cast
 
 import orjson
@@ -37,6 +38,9 @@ UNREAD_BYTES = 1 << 20
 BUCKETS_PER_PUSH = 1000
 QUEUED = 64
 """Exchanges that may wait of one worker; a worker has one under way, and repeats it after a reconnect."""
+
+
+_NUMBERS = count(1)
 
 
 class Listener(Protocol):
@@ -88,6 +92,8 @@ class LedgerEnd(asyncio.Protocol):
         self._seq = 0
         """Of the newest exchange that came."""
         self._unanswered = 0
+        self.number = 0
+        """Connections in the order in which they were made."""
         self.owner = ""
         """As the worker calls itself; "" of control."""
         self.epoch = 0
@@ -99,6 +105,7 @@ class LedgerEnd(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._ends.add(self)
+        self.number = next(_NUMBERS)
         self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -33,6 +33,7 @@ class Stage(World):
         self.meters = Meters()
         self.keeper = Keeper(self, self.store, self.meters, lambda exchange, reply: None)
         self.names = [f"worker-{number}" for number in range(workers)]
+        self.delays_s: dict[str, Callable[[], float]] = {}
         self.refusals: list[tuple[Call, Refusal]] = []
 
     async def start(self) -> None:
@@ -42,8 +43,9 @@ class Stage(World):
 
     def worker(self, name: str) -> Worker:
         worker = Worker(self, name, 1)
+        self.delays_s[worker.key] = lambda: self.dice.uniform(0.00005, 0.0004)
         self.loop.keepers[f"keeper/{name}"] = lambda near: self.keeper.connect(
-            worker, near, lambda: self.dice.uniform(0.00005, 0.0004)
+            worker, near, self.delays_s[worker.key]
         )
         worker.link._dial = self.loop.create_task(worker.link._keep_connected())
         return worker
@@ -259,3 +261,26 @@ def test_who_comes_back_when_told_gets_in(tmp_path: Path) -> None:
 
     play(tmp_path, scene, workers=3)
     assert honoured > 100
+
+
+def test_a_greeting_that_comes_after_a_later_one_takes_nothing_back(tmp_path: Path) -> None:
+    """The worker gave its first connection up; what it had said there is read after the second one's."""
+
+    async def scene(stage: Stage) -> None:
+        worker, rule = stage.workers[0], ruled("day", "usd", Terms(MONEY, 1_000))
+        slow_s = [0.5]
+        stage.keeper.pipes[worker.key].break_()
+        stage.delays_s[worker.key] = lambda: slow_s.pop() if slow_s else 0.0001
+        await asyncio.sleep(0.06)
+        stage.keeper.pipes[worker.key].break_(loses=False)
+        await asyncio.sleep(0.06)
+        call = await stage.ask(worker, "a", amounts_of(0, 100), rule)
+        assert call.outcome == "admitted"
+        await asyncio.sleep(1.0)
+        del stage.loop.keepers[f"keeper/{worker.name}"]
+        stage.keeper.pipes[worker.key].break_()
+        await asyncio.sleep(0.1)
+        assert stage.store.book.buckets["day|key=a|0"].out >= 100
+        worker.end(call, None)
+
+    play(tmp_path, scene)

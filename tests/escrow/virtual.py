@@ -105,9 +105,9 @@ class Side:
             data = self.coming.popleft()
             self._guard(lambda: self.protocol.data_received(data))
 
-    def lose(self, dice: random.Random) -> None:
+    def lose(self, dice: random.Random, *, loses: bool) -> None:
         """The other end is gone: some of what it wrote last never comes, then this end hears of it."""
-        for _ in range(dice.randint(0, len(self.coming))):
+        for _ in range(dice.randint(0, len(self.coming)) if loses else 0):
             self.coming.pop()
         loop = self._pipe.loop
         self._last_s = max(self._last_s, loop.time() + dice.choice((0.0, 0.001, 0.04)))
@@ -143,12 +143,12 @@ class Pipe:
         near_guard(lambda: near.connection_made(self.near))
         return self.near
 
-    def break_(self) -> None:
-        """Neither end sends any more."""
+    def break_(self, *, loses: bool = True) -> None:
+        """Neither end sends any more. `loses`: perhaps not all arrives that was sent."""
         if not self.is_broken:
             self.is_broken = True
-            self.near.lose(self.dice)
-            self.far.lose(self.dice)
+            self.near.lose(self.dice, loses=loses)
+            self.far.lose(self.dice, loses=loses)
 
     def gave_up(self) -> None:
         self._failed("an end gave up its connection: it did not understand what it was told")
