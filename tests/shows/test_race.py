@@ -22,6 +22,7 @@ KEYS = {f"key-{number}": f"team-{number % 4}" for number in range(8)}
 OUTPUT_TOKENS, MOST_TOKENS = 12, 40
 WORDS = ("Where does the river go? ", "What is it like? ")
 GIVE_UP_S = 20.0
+AGAIN = ("budget_held", "store_unavailable")
 """A caller who is told that what is left is held asks again, for so long."""
 
 
@@ -80,7 +81,7 @@ class Callers:
         while True:
             answer = await line.call(body)
             self.race.outcomes[f"{answer.status} {answer.code}".strip()] += 1
-            if answer.code != "budget_held" or time.monotonic() > until_s:
+            if answer.code not in AGAIN or time.monotonic() > until_s:
                 break
             await asyncio.sleep(answer.wait_s)
         self._note(answer, key, body)
