@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.link.journal import Journaled, read_journal
+from gateway.link.journal import UNFINISHED, Journaled, read_journal
 from gateway.stores.ledger import verify
 
 MONEY = ("money", "rolling")
@@ -65,15 +65,10 @@ class StateFolder:
 
     def journals(self) -> list[Journaled]:
         """Of all workers that have not been settled."""
-        found = []
-        for path in sorted(self._journals.iterdir()):
-            try:
-                journaled = None if path.suffix == ".new" else read_journal(path)
-            except FileNotFoundError:
-                continue
-            if journaled is not None:
-                found.append(journaled)
-        return found
+        return [journal for path in self._paths() if (journal := _read(path)) is not None]
+
+    def _paths(self) -> list[Path]:
+        return sorted(path for path in self._journals.iterdir() if path.suffix != UNFINISHED)
 
     def promised(self, account: str) -> int:
         """What the books say was spent of an account or is held: posted, used and not told yet, held.
@@ -82,21 +77,24 @@ class StateFolder:
         hold into its worker's use, and from there into the store.
         """
         while True:
+            paths = self._paths()
             holds = self.journals()
             journals = self.journals()
             with self._reading() as connection:
                 query = "SELECT owner, used FROM outs WHERE bucket = ?"
                 told = dict(connection.execute(query, (account,)))
                 row = connection.execute("SELECT posted FROM accounts WHERE name = ?", (account,)).fetchone()
-            names = [(journal.owner, journal.epoch) for journal in holds]
-            if (
-                [(journal.owner, journal.epoch) for journal in self.journals()]
-                == names
-                == [(journal.owner, journal.epoch) for journal in journals]
-            ):
+            if self._paths() == paths and len(paths) == len(holds) == len(journals):
                 break
         total = 0 if row is None else int(row[0])
         for journal in journals:
             owner = f"{journal.owner}@{journal.epoch}"
             total += max(0, journal.used.get(account, 0) - told.get(owner, 0))
         return total + sum(journal.holds.get(account, 0) for journal in holds)
+
+
+def _read(path: Path) -> Journaled | None:
+    try:
+        return read_journal(path)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,131 @@
+"""Grants come at once, whatever the control plane is asked at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.quota.contract import MONEY, Terms, Want
+from gateway.telemetry import table
+from gateway.telemetry.slots import SERIES_PER_METRIC, SlotFile
+from tests.control.keeping.purse import Purse
+from tests.running import Gateway
+from tests.shows.callers import Line, body_of
+from tests.shows.provider import Provider
+from tests.shows.world import MODEL, Deploy, embedded, policy_of, provider, started
+
+KEYS = {f"key-{number}": "team-0" for number in range(8)}
+SERIES = 50_000
+RULES = "budgets: [{name: all, usd: 100, every: month}]\nlimits: [{name: calls, concurrent: 100}]"
+P99_S = 0.005
+PAUSE_S = 0.01
+"""Between two grants."""
+BUCKET = "shown|all|"
+
+
+def add_series(gateway: Gateway, count: int) -> None:
+    """As if so many series had been counted by further workers."""
+    counters = [metric for metric in table.ALL if metric.kind == "counter" and metric.labels]
+    left = count
+    for number in range(-(-count // (SERIES_PER_METRIC * len(counters)))):
+        slots = SlotFile.create(gateway.state / "slots" / f"shown-{number}")
+        for metric in counters:
+            for series in range(min(left, SERIES_PER_METRIC)):
+                labels = (f"shown-{number}-{series}",) * len(metric.labels)
+                slots.values[slots.series(metric, labels)] = 1
+                left -= 1
+    assert left <= 0
+
+
+async def scrape(gateway: Gateway, stopping: asyncio.Event) -> list[int]:
+    """Every second; how many lines each scrape had. It is not read here: that would take this process."""
+    lines: list[int] = []
+    while not stopping.is_set():
+        begun_s = time.monotonic()
+        async with aiohttp.request("GET", f"{gateway.admin}/metrics") as answer:
+            lines.append((await answer.read()).count(b"\n"))
+        await asyncio.sleep(max(0.0, 1 - (time.monotonic() - begun_s)))
+    return lines
+
+
+async def call(gateway: Gateway, key: str, stopping: asyncio.Event) -> int:
+    """Calls beside the grants; how many."""
+    line = Line(gateway.running()["listen"], key)
+    calls = 0
+    while not stopping.is_set():
+        assert (await line.call(body_of(MODEL, "What time is it?", 20))).status == 200
+        calls += 1
+        await asyncio.sleep(0.05)
+    line.close()
+    return calls
+
+
+def needs(seconds: float) -> Iterator[int]:
+    """Numbers of wants, for so long."""
+    until_s = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until_s:
+        number += 1
+        yield number
+
+
+async def grants(gateway: Gateway, seconds: float) -> list[float]:
+    """How long an owner waited for each of its wants, in seconds."""
+    sockets = list(gateway.state.rglob("keeper.sock"))
+    assert len(sockets) == 1
+    purse = await Purse(sockets[0], "shown-0", int(time.time() * 1000)).up()
+    waits_s: list[float] = []
+    try:
+        for number in needs(seconds):
+            begun_s = time.monotonic()
+            terms = {BUCKET: Terms(MONEY, 10**12)} if number == 1 else {}
+            want = Want(number, "key-0", {BUCKET: 1000}, {})
+            reply = await purse.exchange(terms=terms, wants=[want])
+            assert reply.granted == [number]
+            waits_s.append(time.monotonic() - begun_s)
+            await asyncio.sleep(PAUSE_S)
+    finally:
+        await purse.close()
+    return waits_s
+
+
+async def show(deploy: Deploy, folder: Path, upstream: Provider, seconds: float, series: int) -> None:
+    """Grants while so many series are scraped every second, and calls are served."""
+    stopping = asyncio.Event()
+    with started(deploy(folder / "gateways", policy_of(upstream.url, KEYS, RULES))) as (gateway,):
+        await gateway.ready()
+        add_series(gateway, series)
+        async with asyncio.TaskGroup() as tasks:
+            scraping = tasks.create_task(scrape(gateway, stopping))
+            calling = [tasks.create_task(call(gateway, key, stopping)) for key in KEYS]
+            waits_s = sorted(await grants(gateway, seconds))
+            stopping.set()
+    lines = scraping.result()
+    p50_s, p99_s = (waits_s[int(len(waits_s) * part)] for part in (0.5, 0.99))
+    said = (
+        f"\n{len(waits_s)} grants: p50 {p50_s * 1000:.2f} ms, p99 {p99_s * 1000:.2f}, most "
+        f"{waits_s[-1] * 1000:.2f}, beside {len(lines)} scrapes of {lines[-1]} lines and "
+        f"{sum(task.result() for task in calling)} calls"
+    )
+    print(said)
+    assert lines[-1] > series
+    assert p99_s <= P99_S, said
+
+
+@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+async def test_grants_come_at_once_while_series_are_scraped(deploy: Deploy, tmp_path: Path) -> None:
+    with provider(tmp_path) as upstream:
+        await show(deploy, tmp_path, upstream, 2.5, series=10_000)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+async def test_grants_come_at_once_while_50_000_series_are_scraped(deploy: Deploy, tmp_path: Path) -> None:
+    with provider(tmp_path) as upstream:
+        await show(deploy, tmp_path, upstream, 30, series=SERIES)
