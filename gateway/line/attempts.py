@@ -50,6 +50,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
     exchange.caller.deadline.set(exchange.total_at_s)
     line.retry_budget(model.name).call(now_s)
     last = len(decision.targets) - 1
+    soonest: TargetFull | None = None
     try:
         for place, target in enumerate(decision.targets):
             retries = 0
@@ -89,8 +90,10 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     await _wait(exchange, failure, retries)
                     retries += 1
             if full is not None:
+                if soonest is None or full.wait_ms < soonest.wait_ms:
+                    soonest = full
                 if place == last:
-                    raise full.error
+                    raise soonest.error
                 exchange.fallbacks += 1
                 line.meters.fallback(model.name, "limit")
     finally:

@@ -125,7 +125,10 @@ class Governed:
             guess = self._guess(target)
             need = self._need(exchange, plan, target, guess)
             amounts = need.amounts
-        hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
+        try:
+            hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
+        except JournalFull:
+            raise GatewayError(STORE_UNAVAILABLE) from None
         if hold is None:
             self._short = plan, need, guess
             self._meters.purse_missed()

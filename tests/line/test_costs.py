@@ -151,6 +151,7 @@ async def test_searches_are_charged_beside_the_tokens(start: StartRelay, simulat
     assert answer.status == 200, answer.body
     await settle(relay)
     assert posted(relay) == bill(relay, simulator) + 10_000_000
+    assert round(float(answer.headers["x-headgate-cost-usd"]) * 1e9) == posted(relay)
     await relay.stream({"web_search_options": {}, "simulate": {"fault": "cut"}})
     await settle(relay)
     assert posted(relay) >= bill(relay, simulator) + 2 * 10_000_000
