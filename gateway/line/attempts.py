@@ -28,7 +28,6 @@ from gateway.policy.decide import Decision
 from gateway.policy.snapshot import Model, ProviderKey, Target
 from gateway.routing import retry
 from gateway.usage import Usage
-from gateway.wire.dialects.openai_stream import UNSEEN_TOKENS
 
 KEY_EJECT_MS = 60_000
 """How long a provider key that was refused (401, 403, quota) is not used, at first."""
@@ -194,7 +193,7 @@ def _settle_ended(exchange: Exchange, attempt: Attempt, ended: BaseException) ->
         return
     elif attempt.stream is not None and outcome == "caller_gone":
         # Nothing of it has come yet.
-        exchange.usage, exchange.output_bytes = Usage(estimated=True), UNSEEN_TOKENS
+        exchange.usage, exchange.output_bytes = Usage(estimated=True), attempt.stream.most_tokens()
         claim.used(exchange, 0, outcome)
         exchange.usage = exchange.cost_nanousd = None
     else:

@@ -110,13 +110,13 @@ class Governed:
         """
         key, call, facts = exchange.key, exchange.call, exchange.facts
         assert key is not None and call is not None
-        if exchange.own_lines:
-            exchange.own_lines, exchange.tells_rates = b"", False
         try:
             plan = self._planner.plan(key, model, target, facts, call.fields, int(now_s() * 1000))
         except JournalFull:
             raise GatewayError(STORE_UNAVAILABLE) from None
         if not plan.first:
+            # An earlier target had rules of its own.
+            exchange.own_lines, exchange.tells_rates = b"", False
             return Claim(target, plan)
         need: Need | None = None
         guess: Guess | None = None
