@@ -28,7 +28,6 @@ from gateway.policy.decide import Decision
 from gateway.policy.snapshot import Model, ProviderKey, Target
 from gateway.routing import retry
 from gateway.usage import Usage
-from gateway.wire.dialects.openai_stream import UNSEEN_TOKENS
 
 KEY_EJECT_MS = 60_000
 """How long a provider key that was refused (401, 403, quota) is not used, at first."""
@@ -50,6 +49,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
     exchange.caller.deadline.set(exchange.total_at_s)
     line.retry_budget(model.name).call(now_s)
     last = len(decision.targets) - 1
+    soonest: TargetFull | None = None
     try:
         for place, target in enumerate(decision.targets):
             retries = 0
@@ -89,8 +89,10 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     await _wait(exchange, failure, retries)
                     retries += 1
             if full is not None:
+                if soonest is None or full.wait_ms < soonest.wait_ms:
+                    soonest = full
                 if place == last:
-                    raise full.error
+                    raise soonest.error
                 exchange.fallbacks += 1
                 line.meters.fallback(model.name, "limit")
     finally:
@@ -191,7 +193,7 @@ def _settle_ended(exchange: Exchange, attempt: Attempt, ended: BaseException) ->
         return
     elif attempt.stream is not None and outcome == "caller_gone":
         # Nothing of it has come yet.
-        exchange.usage, exchange.output_bytes = Usage(estimated=True), UNSEEN_TOKENS
+        exchange.usage, exchange.output_bytes = Usage(estimated=True), attempt.stream.most_tokens()
         claim.used(exchange, 0, outcome)
         exchange.usage = exchange.cost_nanousd = None
     else:

@@ -11,7 +11,7 @@ from gateway.pricing.price import UNLIMITED
 from gateway.quota.hold import Hold
 from gateway.quota.need import Flat, Guess, Need
 from gateway.quota.plan import Plan
-from gateway.quota.purse import Spent
+from gateway.quota.purse import UNUSED, Spent
 from gateway.telemetry.diagnostics import say
 from gateway.usage import Usage
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Call = Exchange | Left
     """Whose attempt it is: a call under way, or what is left of one whose caller has gone."""
 
-_UNUSED = Spent(0, 0, 0, 0)
 _NO_CHARGES: Mapping[str, int] = {}
 
 
@@ -60,7 +59,7 @@ class Claim:
 
     def unused(self, exchange: Call, status: int, outcome: str) -> None:
         """Nothing was consumed: refused, or never sent."""
-        self._end(exchange, status, outcome, None, 0, _UNUSED)
+        self._end(exchange, status, outcome, None, 0, UNUSED)
 
     def unknown(self, exchange: Call, status: int, outcome: str) -> None:
         """What it consumed is not known: the most that it can have been counts as billed, also where only an
@@ -96,9 +95,6 @@ class Claim:
             elif self.guess is not None and self.plan is not None and self.plan.guesses and exchange.bound:
                 self.guess.ratio.learn(exchange.bound, usage)
                 self.guess.learn(usage)
-            if exchange.bound is not None and exchange.bound.searches:
-                usage.searches = exchange.bound.searches
-                exchange.price(usage)
         total_input, total_output = usage.total_input, usage.total_output
         cost = exchange.cost_nanousd
         spent = Spent(total_input + total_output, total_input, total_output, cost or 0)

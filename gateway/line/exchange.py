@@ -125,6 +125,8 @@ class Exchange:
     def price(self, usage: Usage) -> int | None:
         """The cost of the answer in nano-dollars, kept for the log; None if the target has no price."""
         price = self.target.price if self.target is not None else None
+        if self.bound is not None and self.bound.searches:
+            usage.searches = self.bound.searches
         self.cost_nanousd = None if price is None else price.cost_nanousd(usage)
         return self.cost_nanousd
 

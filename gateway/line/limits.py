@@ -111,10 +111,10 @@ class Governed:
         """
         key, call, facts = exchange.key, exchange.call, exchange.facts
         assert key is not None and call is not None
-        if exchange.own_lines:
-            exchange.own_lines, exchange.tells_rates = b"", False
         plan = self._planner.plan(key, model, target, facts, call.fields, int(now_s() * 1000))
         if not plan.first:
+            # An earlier target had rules of its own.
+            exchange.own_lines, exchange.tells_rates = b"", False
             return Claim(target, plan)
         need: Need | None = None
         guess: Guess | None = None
@@ -123,7 +123,10 @@ class Governed:
             guess = self._guess(target)
             need = self._need(exchange, plan, target, guess)
             amounts = need.amounts
-        hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
+        try:
+            hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
+        except JournalFull:
+            raise GatewayError(STORE_UNAVAILABLE) from None
         if hold is None:
             self._short = plan, need, guess
             self._meters.purse_missed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 
@@ -24,6 +25,11 @@ class TargetFull(Exception):
     def __init__(self, error: GatewayError) -> None:
         super().__init__(error.kind.error_type)
         self.error = error
+
+    @property
+    def wait_ms(self) -> float:
+        """Until it may have room; infinite if nobody can say."""
+        return float(dict(self.error.extra_headers).get("retry-after-ms", math.inf))
 
 
 def refused(purse: Purse, refusal: Refusal) -> GatewayError:

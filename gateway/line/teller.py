@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from gateway.clock import monotonic_s, now_s
 from gateway.link.keeper_link import KeeperLink
 from gateway.quota.contract import Reply
-from gateway.quota.purses import Purses
+from gateway.quota.purse import UNUSED
+from gateway.quota.purses import Hold, Purses
 
 TICK_S = 0.1
 NEWS_S = 0.05
@@ -109,6 +110,9 @@ class Teller:
             decided, ask.decided = ask.decided, None
             if decided is not None:
                 decided(outcome)
+            elif type(outcome) is Hold:
+                # Whoever waited left while another was told.
+                self._purses.settle(outcome, UNUSED)
         if self._purses.is_hurried:
             self._send()
         elif self._purses.has_refunds:

@@ -39,6 +39,8 @@ class Spent(NamedTuple):
     nanousd: int
 
 
+UNUSED = Spent(0, 0, 0, 0)
+
 FLOOR_SHIFT = 10
 """A purse may hold limit / 1,024 though nobody asked in the last second: hits rise from 79 to 90 %."""
 LOW_WATER = 4

@@ -53,12 +53,19 @@ async def test_choices(start: StartRelay, simulator: Simulator, path: str, asked
 
 async def test_reasoning_that_nobody_sees(start: StartRelay, simulator: Simulator) -> None:
     """A model that reasons by its name, and one that has only said so itself."""
-    models = "  secret: {targets: [upstream/o4-mini-like]}\n  o4-mini: {targets: [upstream/o4-mini]}\n"
+    models = "  secret: {targets: [upstream/o4x]}\n  o4-mini: {targets: [upstream/o4-mini]}\n"
     relay = await start(governed(simulator.url, DAY, models=models))
     asked = {**CHAT, "max_completion_tokens": 5_000, "simulate": {"fault": "no_usage"}}
     await relay.post({**asked, "model": "o4-mini"})
     await relay.post({**CHAT, "model": "secret"})
     await relay.post({**asked, "model": "secret"})
+    await settle(relay)
+    before, truth = posted(relay), bill(relay, simulator)
+    assert relay.line.ledger.guesses["upstream/o4x"].reasons
+    many = {"model": "secret", "n": 6, "max_completion_tokens": 1_000, "simulate": {"fault": "cut"}}
+    await relay.stream(many)
+    await settle(relay)
+    assert posted(relay) - before >= bill(relay, simulator) - truth
     await settle(relay)
     assert simulator.bill.total().reasoning_tokens > 0
     assert posted(relay) >= bill(relay, simulator)
@@ -151,6 +158,7 @@ async def test_searches_are_charged_beside_the_tokens(start: StartRelay, simulat
     assert answer.status == 200, answer.body
     await settle(relay)
     assert posted(relay) == bill(relay, simulator) + 10_000_000
+    assert round(float(answer.headers["x-headgate-cost-usd"]) * 1e9) == posted(relay)
     await relay.stream({"web_search_options": {}, "simulate": {"fault": "cut"}})
     await settle(relay)
     assert posted(relay) >= bill(relay, simulator) + 2 * 10_000_000

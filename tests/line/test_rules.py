@@ -147,6 +147,19 @@ async def test_all_targets_full(start: StartRelay, simulator: Simulator) -> None
     assert await statuses(relay, 1, model="two") == [200]
 
 
+async def test_caller_is_told_of_the_target_that_is_free_first(
+    start: StartRelay, simulator: Simulator
+) -> None:
+    policy = two_targets(simulator, "{requests: 600/min, burst: 1}").replace(
+        "upstream/b]", "{provider: upstream, model: b, limits: {requests: 1/hour, burst: 1}}]"
+    )
+    relay = await start(policy)
+    assert await statuses(relay, 2, model="two") == [200, 200]
+    refused = await relay.post({**CHAT, "model": "two"})
+    assert refused.status == 429
+    assert int(refused.headers["retry-after-ms"]) <= 300, "not in an hour"
+
+
 async def test_target_counts_attempts_and_the_caller_calls(start: StartRelay, simulator: Simulator) -> None:
     rules = """limits:
   - {name: calls, requests: 100/min, burst: 100}

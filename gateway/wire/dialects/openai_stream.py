@@ -116,14 +116,16 @@ class AnswerStream:
 
     def most_tokens(self) -> int:
         """The most visible tokens that can have been generated of a stream that was cut: one for each byte of
-        its content, which is what passed without the JSON around it, and `UNSEEN_TOKENS`."""
+        its content, which is what passed without the JSON around it, and `UNSEEN_TOKENS` for each choice."""
         around = [self._event_size - self._content_size] if self._event_size else []
         for _, data in events(self._before + self._last):
             chunk = try_object(data)
             if chunk is not None and has_content(chunk):
                 around.append(len(data) + len("data: \n\n") - len(_text_of(chunk).encode()))
         # Blocks have one event or more: of those that came together the JSON counts as content.
-        return max(0, self.bytes_passed - self._blocks * min(around, default=0)) + UNSEEN_TOKENS
+        return (
+            max(0, self.bytes_passed - self._blocks * min(around, default=0)) + UNSEEN_TOKENS * self._choices
+        )
 
     def _passed(self, out: bytes) -> bytes:
         if out:
