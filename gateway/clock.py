@@ -14,3 +14,8 @@ monotonic_s = time.monotonic
 def monotonic_ms() -> int:
     """Whole milliseconds of `monotonic_s`: the unit of the shared target table."""
     return time.monotonic_ns() // 1_000_000
+
+
+def now_ms() -> int:
+    """Whole milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000

@@ -127,7 +127,7 @@ OBJECT_UNKNOWN = Kind(
 RATE_LIMITED = Kind(
     "policy_rate_limited", 429, "requests", "rate_limit_exceeded", "A limit of this gateway is reached."
 )
-TOKENS_LIMITED = replace(RATE_LIMITED, type="tokens")
+TOKENS_LIMITED = replace(RATE_LIMITED, error_type="policy_tokens_limited", type="tokens")
 BUDGET_SPENT = Kind(
     "policy_budget_spent",
     429,

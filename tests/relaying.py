@@ -79,8 +79,8 @@ class Relay:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}/v1"
 
-    def use(self, policy: str, environ: Mapping[str, str] | None = None) -> None:
-        """Puts a policy in force."""
+    def use(self, policy: str, environ: Mapping[str, str] | None = None, *, stamp: int = 1) -> None:
+        """Puts a policy in force, accepted at `stamp` (milliseconds)."""
         environ = {"UPSTREAM_KEY": SECRET, **(environ or {})}
         compiled = compile_policy(
             load_text(policy, environ),
@@ -90,6 +90,7 @@ class Relay:
             at=AT,
             simulated_url="http://127.0.0.1:1/v1",
         )
+        compiled.tables["stamp"] = stamp
         self.line.prepare(compiled.tables)
         self.line.switch(compiled.tables["hash"])
 

@@ -43,6 +43,7 @@ DOORS = {
         "policy/merge.py",
     ),
     "pydantic_core": ("policy/merge.py",),
+    "redis": ("stores/redis.py", "stores/redis_client.py"),
     "tiktoken": ("control/vocabulary.py",),
     "typer": ("cli/",),
     "uvloop": ("line/worker.py", "control/keeper.py"),

@@ -12,18 +12,31 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.clock import now_ms
 from gateway.control.process import DEMO_KEY
+from gateway.control.webhook import signature
+from gateway.quota.window import window
+from gateway.simulator.server import Simulator
 from tests.conftest import StartGateway
-from tests.running import Gateway, eventually
+from tests.control.keeping.desk import USD, Spender, tables_of
+from tests.control.keeping.purse import Purse
+from tests.running import Gateway, eventually, policy_for
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = [
-    (kind, text) for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-]
+
+
+def blocks_of(document: str) -> list[tuple[str, str]]:
+    """(language, text) of its code blocks."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", document, re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = blocks_of(README)
+LIMITS = blocks_of((ROOT / "docs" / "limits.md").read_text())
 NO_PROVIDERS = {"OPENAI_API_KEY": "", "MISTRAL_API_KEY": "", "GROQ_API_KEY": ""}
 """As on a machine without keys: the simulated provider answers."""
 
@@ -59,6 +72,7 @@ class Shell:
             **NO_PROVIDERS,
             "PATH": f"{bin_folder}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "HEADGATE_STATE": str(gateway.state),
         }
 
     async def run(self, script: str) -> str:
@@ -142,6 +156,42 @@ async def test_metrics_that_the_readme_names_are_there_after_a_call(shell: Shell
         return named <= samples and any(name.startswith("gen_ai_") for name in samples)
 
     await eventually(are_there, says=lambda: f"wanted {named}")
+
+
+async def test_commands_of_the_chapter_on_limits_run_as_written(
+    serve: StartGateway, simulator: Simulator, tmp_path: Path, system_tool: Callable[[str], str]
+) -> None:
+    system_tool("curl")
+    (budgets,) = (text for kind, text in LIMITS if kind == "yaml" and "search-month" in text)
+    models = "\n".join(f"  {name}: {{targets: [upstream/{name}]}}" for name in ("small", "big"))
+    hook = {"BUDGET_WEBHOOK": "http://127.0.0.1:1/hook", "BUDGET_WEBHOOK_SECRET": "s"}
+    policy = policy_for(simulator.url, rest=budgets, models=models)
+    gateway = await serve(policy, environ=hook)
+    rules = tables_of(budgets, models=models, **hook)["rules"]
+    purse = await Purse(gateway.state / "keeper.sock", "worker-9").up()
+    month = next(rule for rule in rules if rule["name"] == "search-month")
+    bucket = f"search-month|all|{window(month['every'], month['timezone'], now_ms()).name}"
+    await Spender(purse, rules, now_ms).spend(USD, bucket)
+    (tmp_path / "reader").mkdir()
+    shell = Shell(tmp_path / "reader", gateway)
+    said = "\n".join([await shell.run(text) for kind, text in LIMITS if kind == "sh"])
+    await purse.close()
+    for expected in ("search-month  usd", "The books agree.", '"spent_usd":"1.00"', "500.00+50.00", "total"):
+        assert expected in said
+    assert "app" in (tmp_path / "reader" / "week.csv").read_text()
+
+
+def test_signature_of_an_alert_is_checked_as_the_chapter_on_limits_says() -> None:
+    (program,) = (text for kind, text in LIMITS if kind == "python")
+    names: dict[str, Any] = {}
+    exec(program, names)
+    now_s = now_ms() // 1000
+    body = b'{"id": "alert_1"}'
+    is_genuine = names["is_genuine"]
+    assert is_genuine(signature("s", now_s, body), body, "s")
+    assert not is_genuine(signature("s", now_s, body), body + b" ", "s")
+    assert not is_genuine(signature("s", now_s, body), body, "t")
+    assert not is_genuine(signature("s", now_s - 301, body), body, "s")
 
 
 def test_only_make_and_docker_are_left_to_the_reader() -> None:

@@ -20,11 +20,13 @@ from gateway.policy.spec import Reason
 
 STATUSES = {
     "caller": {400, 401, 404, 405, 408, 413, 415, 431, 501},
-    "policy": {403, 404},
+    "policy": {400, 403, 404, 429},
     "provider": {400, 429, 502, 503, 504},
     "gateway": {500, 503},
 }
 """Whose fault → what it is answered with. A provider's 401 is none of these: it becomes 502."""
+LIMITED = {"requests", "tokens", "insufficient_quota"}
+"""OpenAI's types of a 429."""
 
 
 def test_error_types_are_told_apart() -> None:
@@ -41,7 +43,7 @@ def test_first_word_says_whose_fault_it_was(kind: Kind) -> None:
 def test_every_kind_is_one_clear_sentence_or_two_and_its_headers_are_plain(kind: Kind) -> None:
     assert kind.message[0].isupper()
     assert kind.message.endswith(".")
-    assert kind.type.endswith("_error")
+    assert kind.type.endswith("_error") or kind.type in LIMITED
     for name, value in kind.headers:
         assert name == name.lower()
         assert "\r" not in name + value

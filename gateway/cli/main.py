@@ -11,6 +11,9 @@ COMMANDS = {
     "serve": "Serve: relay calls by the policies of a folder.",
     "check": "Check the policies of a folder; exit 1 if something is wrong.",
     "keys": "Make keys for callers.",
+    "budget": "See limits and budgets; top a budget up.",
+    "spend": "Show what was spent, by whom and on what.",
+    "ledger": "Check the usage ledger.",
     "schema": "Print the JSON Schema of policy files, for editors.",
     "simulate": "Run the simulated provider.",
 }
@@ -44,7 +47,7 @@ def _register(name: str, help_text: str) -> None:
         if command is None:
             command = new_app()
             command.info.no_args_is_help = False
-            command.command(help=help_text)(getattr(module, name))
+            command.command()(getattr(module, name))
         command(context.args, prog_name=f"headgate {name}")
 
 

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.control.admin_port import json_answer, refusal
+from gateway.control.admin_port import WHO, json_answer, refusal
+from gateway.control.budget_routes import BudgetRoutes
 from gateway.control.exposition import Exposition
 
 _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
@@ -40,8 +41,13 @@ class Gateway(Protocol):
     async def reload(self) -> bool:
         """Looks at the policy folder now; True if its policy is in force."""
 
+    def scraped(self) -> None:
+        """Somebody reads the metrics. Returns at once."""
 
-def build_app(gateway: Gateway, exposition: Exposition, *, loopback: bool) -> web.Application:
+
+def build_app(
+    gateway: Gateway, exposition: Exposition, budgets: BudgetRoutes, *, loopback: bool
+) -> web.Application:
     """The admin application. `loopback`: the port listens on a loopback address only."""
     admin = _Admin(gateway, exposition, loopback)
     app = web.Application(middlewares=[admin.guard], client_max_size=1 << 20)
@@ -52,6 +58,7 @@ def build_app(gateway: Gateway, exposition: Exposition, *, loopback: bool) -> we
     app.router.add_get("/admin/targets", admin.targets)
     app.router.add_get("/admin/workers", admin.workers)
     app.router.add_post("/admin/reload", admin.reload)
+    budgets.add_to(app)
     return app
 
 
@@ -81,9 +88,9 @@ class _Admin:
         # Without a key only a loopback listener asked by a loopback name: a web page that had its own name
         # resolve to 127.0.0.1 comes with that name.
         credentials = request.headers.getall("authorization", [])
-        if not self._is_key(credentials) and (
-            credentials or not self._loopback or not is_loopback(_name(host))
-        ):
+        key = self._key(credentials)
+        request[WHO] = f"admin key {key[:8]}" if key else f"no key, from {request.remote}"
+        if not key and (credentials or not self._loopback or not is_loopback(_name(host))):
             answer = refusal(401, "invalid_admin_key", "Send an admin key as 'Authorization: Bearer …'.")
             answer.headers["www-authenticate"] = "Bearer"
             return answer
@@ -93,13 +100,14 @@ class _Admin:
             return refusal(403, "foreign_origin", "Requests of other web pages are refused.")
         return None
 
-    def _is_key(self, credentials: list[str]) -> bool:
-        """True for exactly one, with a Bearer scheme and an admin key."""
+    def _key(self, credentials: list[str]) -> str:
+        """The SHA-256 (hex) of an admin key, if there is exactly one, with a Bearer scheme; else ""."""
         scheme, _, offered = (credentials[0] if len(credentials) == 1 else "").partition(" ")
         # A header may hold bytes that are no UTF-8: aiohttp reads them as lone surrogates.
         digest = hashlib.sha256(offered.strip().encode("utf-8", "surrogateescape")).hexdigest()
         keys = list(self._gateway.admin_keys())
-        return sum(hmac.compare_digest(digest, key) for key in keys) > 0 and scheme.lower() == "bearer"
+        is_key = sum(hmac.compare_digest(digest, key) for key in keys) > 0 and scheme.lower() == "bearer"
+        return digest if is_key else ""
 
     async def livez(self, request: web.Request) -> web.Response:
         return json_answer({"status": "live"})
@@ -111,6 +119,7 @@ class _Admin:
         return json_answer({"status": "ready"})
 
     async def metrics(self, request: web.Request) -> web.Response:
+        self._gateway.scraped()
         accept = request.headers.get("accept", "")
         body, content_type = await asyncio.to_thread(self._exposition.render, accept)
         answer = web.Response(body=body, headers={"content-type": content_type})

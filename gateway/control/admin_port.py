@@ -16,6 +16,8 @@ from aiohttp import web
 
 from gateway.telemetry.diagnostics import report
 
+WHO = web.RequestKey("who", str)
+"""Of a request: who asks, for the records."""
 IDLE_S = 75.0
 """Also the time for a head: aiohttp has one clock for both, and by default it is an hour."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from gateway.control.kept_store import KeptStore
-from gateway.quota.contract import Balance, StoreDown
+from gateway.quota.contract import MONEY, ROLLING, Balance, StoreDown
 from gateway.telemetry.diagnostics import report
 
 AT_ONCE = 4
 """Queries under way; more wait."""
 ROWS_PER_SLICE = 200
 """Rows that are encoded before others have their turn: 0.3 ms."""
+LOOKED_AT_ONCE = 5_000
+"""Balances that are looked at before others have their turn: 0.4 ms."""
+
+
+class Asker(Protocol):
+    """Who asks: control's connection."""
+
+    def part(self, payload: bytes) -> None: ...
+    def result(self, payload: bytes) -> None: ...
+    async def has_read(self) -> None:
+        """Until most of what was said to it is read."""
 
 
 class Books:
@@ -25,33 +36,50 @@ class Books:
         self._store = store
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def answer(self, question: dict[str, Any]) -> bytes:
-        """The payload of a RESULT."""
+    async def answer(self, question: dict[str, Any], asker: Asker) -> None:
+        """Says the PARTs and the RESULT."""
         number = b'{"n":%d,' % question["n"]
         async with self._turns:
             try:
-                return number + b'"result":' + await self._result(question) + b"}"
+                result = await self._result(question)
+                if isinstance(result, list):
+                    result = await self._last_rows(number, result, asker)
+                said = b'"result":' + orjson.dumps(result)
             except StoreDown:
-                error = "The store does not answer."
+                said = _error("The store does not answer.")
             except LookupError as unknown:
-                error = f"There is no {unknown.args[0] if unknown.args else 'such thing'}."
+                said = _wrong(f"There is no {unknown.args[0] if unknown.args else 'such thing'}.")
+            except ValueError as wrong:
+                said = _wrong(str(wrong))
             except Exception as bug:
                 report(bug)
-                error = "The keeper failed. Its log says why."
-        return number + b'"error":' + orjson.dumps(error) + b"}"
+                said = _error("The keeper failed. Its log says why.")
+        asker.result(number + said + b"}")
 
-    async def _result(self, question: dict[str, Any]) -> bytes:
+    async def _last_rows(self, number: bytes, rows: list[Any], asker: Asker) -> list[Any]:
+        """Says all but the last rows, with a turn for others after every slice."""
+        at = 0
+        while len(rows) - at > ROWS_PER_SLICE:
+            part = [_row(row) for row in rows[at : at + ROWS_PER_SLICE]]
+            asker.part(number + b'"rows":' + orjson.dumps(part) + b"}")
+            at += ROWS_PER_SLICE
+            await asyncio.sleep(0)
+            await asker.has_read()
+        return [_row(row) for row in rows[at:]]
+
+    async def _result(self, question: dict[str, Any]) -> Any:
         what = question["what"]
         if what == "balances":
             rule = question.get("rule", "")
-            return await _encoded(await self._store.ask(lambda store: store.balances(rule)))
+            found = await self._store.ask(lambda store: store.balances(rule))
+            return await _money(found) if question.get("money") else found
         if what == "spend":
             by, since_ms, until_ms = question["by"], question["since_ms"], question["until_ms"]
-            return await _encoded(await self._store.ask(lambda store: store.spend(by, since_ms, until_ms)))
+            return await self._store.ask(lambda store: store.spend(by, since_ms, until_ms))
         if what == "verify":
-            return await _encoded(await self._store.ask(lambda store: store.verify()))
+            return await self._store.ask(lambda store: store.verify())
         if what == "adjust":
-            return orjson.dumps(_row(await self._adjust(question["bucket"], question["amount"], question)))
+            return _row(await self._adjust(question["bucket"], question["amount"], question))
         if what == "reset":
             return await self._reset(question)
         raise LookupError(f"query {what!r}")
@@ -63,7 +91,7 @@ class Books:
         except KeyError:
             raise LookupError(f"bucket {bucket!r}") from None
 
-    async def _reset(self, question: dict[str, Any]) -> bytes:
+    async def _reset(self, question: dict[str, Any]) -> list[Balance]:
         """Fills the live buckets of a rule, or of one subject of it. Holds and purses stay what they are: the
         total includes them."""
         rule, subject = question["rule"], question.get("subject", "")
@@ -79,16 +107,25 @@ class Books:
             lacks = balance.terms.most - (balance.free + balance.held + balance.idle)
             full.append(await self._adjust(balance.bucket, lacks, question) if lacks else balance)
             await asyncio.sleep(0)
-        return await _encoded(full)
+        return full
 
 
-async def _encoded(rows: Sequence[Any]) -> bytes:
-    """A list as JSON, with a turn for others after every slice."""
-    parts = []
-    for at in range(0, len(rows), ROWS_PER_SLICE):
-        parts.append(orjson.dumps([_row(row) for row in rows[at : at + ROWS_PER_SLICE]])[1:-1])
+async def _money(balances: Sequence[Balance]) -> list[Balance]:
+    """Those of budgets."""
+    found: list[Balance] = []
+    for at in range(0, len(balances), LOOKED_AT_ONCE):
+        some = balances[at : at + LOOKED_AT_ONCE]
+        found += [balance for balance in some if balance.terms.kind in (MONEY, ROLLING)]
         await asyncio.sleep(0)
-    return b"[" + b",".join(parts) + b"]"
+    return found
+
+
+def _error(sentence: str) -> bytes:
+    return b'"error":' + orjson.dumps(sentence)
+
+
+def _wrong(sentence: str) -> bytes:
+    return b'"wrong":true,' + _error(sentence)
 
 
 def _row(row: Any) -> Any:

@@ -28,7 +28,7 @@ from gateway.link.frames import KEEPER
 from gateway.link.journal import Journaled
 from gateway.link.keeper_end import LedgerEnd, LedgerServer
 from gateway.link.worker_end import ControlLink
-from gateway.quota.contract import MONEY, ROLLING, Store, StoreDown, Terms
+from gateway.quota.contract import MONEY, RATE, ROLLING, Store, StoreDown, Terms
 from gateway.telemetry.diagnostics import report, report_escaped, say
 from gateway.telemetry.meters import KeeperMeters
 from gateway.telemetry.slots import SlotFile
@@ -159,7 +159,7 @@ class Keeper:
         """From now on this is the store of this run: Redis at an address, or the embedded one."""
         self._where, self._kind = where, kind_of(table)
         self._choice.keep(self._kind)
-        self._exchanges.recall_s = RECALL_S[self._kind]
+        self._exchanges.recall_s = self._options.recall_s or RECALL_S[self._kind]
         self._start(self._open(table))
 
     async def failed(self) -> str:
@@ -248,7 +248,7 @@ class Keeper:
             self._start(self._answer(end, question))
 
     async def _answer(self, end: LedgerEnd, question: dict[str, Any]) -> None:
-        end.result(await self._books.answer(question))
+        await self._books.answer(question, end)
         if question["what"] in ("adjust", "reset"):
             self._exchanges.filled()
 
@@ -263,7 +263,8 @@ def _terms(rule: Mapping[str, Any], stamp: int) -> Terms:
         kind=rule["kind"],
         limit=rule["limit"],
         burst=rule["burst"],
-        window_ms=rule["window_ms"],
+        # As `quota.rule.Rule.terms`, which workers tell.
+        window_ms=rule["window_ms"] if rule["kind"] in (RATE, ROLLING) else 0,
         shadow=rule["mode"] == "shadow",
         stamp=stamp,
     )
@@ -307,6 +308,7 @@ def main(arguments: list[str] | None = None, opener: Opener = store_choice.open_
         parser.add_argument(name, required=True)
     for name in ("--keeper-socket-fd", "--life-fd"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--recall-s", type=float, default=0.0, help="instead of what fits the store")
     options = parser.parse_args(arguments)
     # Reports run in threads; one that holds the interpreter gives it to a waiting grant after 0.5 ms.
     sys.setswitchinterval(0.0005)

@@ -13,13 +13,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.clock import monotonic_ms, monotonic_s
+from gateway.clock import monotonic_ms, monotonic_s, now_ms
 from gateway.control.admin import build_app, is_loopback
 from gateway.control.admin_port import AdminPort
+from gateway.control.alert_file import AlertFile
+from gateway.control.alerts import Alerts
+from gateway.control.budget_routes import BudgetRoutes
+from gateway.control.budgets import Budgets
 from gateway.control.exposition import Exposition, Sample
 from gateway.control.logwriter import LogWriter
 from gateway.control.objects import StoredObjects
 from gateway.control.reload import Reloader
+from gateway.control.webhook import Webhook
 from gateway.link.control_end import WorkerLinks
 from gateway.link.keeper_queries import KeeperQueries
 from gateway.link.target_table import TargetTable
@@ -56,6 +61,17 @@ class Control:
             meters,
         )
         self._exposition = Exposition(slots, self._samples)
+        alerts = AlertFile(Path(options.state) / "alerts.db")
+        self._alert_file = alerts
+        self._webhook = Webhook(alerts, self._alerts_table, now_ms)
+        self._alerts = Alerts(alerts, self._webhook, self._alerts_table)
+        self._budgets = Budgets(
+            self._keeper,
+            self._rules,
+            now_ms,
+            lambda standings: self._alerts.see(standings, now_ms()),
+            lambda: self._alerts.is_watching(self._rules()),
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
@@ -71,8 +87,9 @@ class Control:
         admin_socket = socket.socket(fileno=self._options.admin_fd)
         loopback = is_loopback(admin_socket.getsockname()[0])
         await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
-        await self._keeper.start()
-        port = AdminPort(build_app(self, self._exposition, loopback=loopback))
+        self._keeper.start()
+        budgets = BudgetRoutes(self._keeper, self._rules, now_ms)
+        port = AdminPort(build_app(self, self._exposition, budgets, loopback=loopback))
         await port.start(admin_socket)
         if not await self._reloader.first():
             return 2
@@ -80,17 +97,21 @@ class Control:
             say("--admin is off loopback and open to all: set HEADGATE_ADMIN_KEY or admin.keys.")
             return 2
         self._start(self._reloader.watch())
+        self._start(self._budgets.run())
+        self._start(self._webhook.run())
         if self._options.banner:
             self._start(self._banner())
         await self._stopping.wait()
         for task in self._tasks:
             task.cancel()
+        await asyncio.wait(self._tasks)
         await self._links.close()
         await self._keeper.close()
         await port.close()
         if self._simulator is not None:
             await self._simulator.stop()
         self._objects.close()
+        self._alert_file.close()
         self._writer.close()
         return 0
 
@@ -139,6 +160,17 @@ class Control:
     async def reload(self) -> bool:
         return await self._reloader.load()
 
+    def scraped(self) -> None:
+        self._budgets.look()
+
+    def _rules(self) -> list[dict[str, Any]]:
+        compiled = self._reloader.compiled
+        return [] if compiled is None else list(compiled.tables["rules"])
+
+    def _alerts_table(self) -> dict[str, Any] | None:
+        compiled = self._reloader.compiled
+        return None if compiled is None else compiled.tables["alerts"]
+
     # what is measured here
 
     def _samples(self) -> Iterator[Sample]:
@@ -148,6 +180,7 @@ class Control:
             yield table.POLICY_AGE, (), monotonic_s() - reloader.since_s
         for model, target, state in self._states():
             yield table.TARGET_STATE, (model, target), state
+        yield from self._budgets.samples()
 
     def _states(self) -> Iterator[tuple[str, str, int]]:
         compiled = self._reloader.compiled

@@ -181,7 +181,7 @@ class Reloader:
             await asyncio.to_thread(self._stamps.keep, compiled.tables, stamp)
         except OSError as error:
             say(f"when the policy was accepted cannot be kept in {self._accepted.parent}: {error.strerror}")
-        await self._switch(compiled.of_workers)
+        await self._switch(compiled.tables)
         self._policy, self.compiled, self._tls = policy, compiled, tls
         self.since_s = monotonic_s()
         return True

@@ -51,7 +51,6 @@ def _redis(table: Mapping[str, Any], state: Path) -> Store:
         store: Store = RedisStore(
             table["redis"],
             host_id=host_id(state),
-            accept_lossy=bool(table.get("accept_lossy")),
             copy=state / "redis-copy.db",
         )
     except ValueError as error:

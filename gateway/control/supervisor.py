@@ -151,7 +151,8 @@ class Supervisor:
         # Children inherit this: one that is still starting does not die of being told to leave.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for child in (self.control, self.keeper, *self.workers):
+        # The keeper last: the others are ready without it.
+        for child in (self.control, *self.workers, self.keeper):
             child.start()
         self._first = (self.control.process, self.keeper.process)
         self._write_run_file()

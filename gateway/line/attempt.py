@@ -50,8 +50,11 @@ class AttemptFailed(Exception):
         provider_error: ProviderError | None = None,
         *,
         ends_call: bool = False,
+        status: int = 0,
     ) -> None:
         super().__init__(kind.error_type)
+        self.status = status
+        """Of an answer that refused the call, and came whole; else 0."""
         self.ends_call = ends_call
         self.reason = reason
         self.kind = kind
@@ -222,7 +225,7 @@ class Attempt:
         connection = self.connection
         if connection is None or connection.closed:
             return False
-        if claim.hold is None or not claim.hold.pairs or self._streams:
+        if claim.need is None or self._streams:
             connection.close()
             return False
         reading = ReadingOn(self._exchange, claim, connection, self.take_body())
@@ -289,7 +292,8 @@ class Attempt:
             # Redirects are not followed: targets come from the policy alone.
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
         error = read_error(answer.status, answer.headers, self.body, now_s())
-        raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
+        status = answer.status if answer.complete else 0
+        raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error, status=status)
 
     def _drop(self) -> None:
         if self.connection is not None:

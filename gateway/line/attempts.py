@@ -57,9 +57,9 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
             refused_keys: frozenset[ProviderKey] = frozenset()
             while True:
                 try:
-                    claim = line.limits.take(exchange, model, target)
+                    claim = exchange.limits.take(exchange, model, target)
                     if claim is None:
-                        claim = await line.limits.ask(exchange, model, target)
+                        claim = await exchange.limits.ask(exchange, model, target)
                 except TargetFull as error:
                     full = error
                     break
@@ -172,9 +172,8 @@ def settle_failed(exchange: Exchange, answer: Answer | None, failure: AttemptFai
     if claim is None:
         return
     outcome = failure.reason or "refused"
-    status = 0 if answer is None else answer.status
-    refused = answer is not None and answer.complete and status >= 400 and status not in (408, 504)
-    if failure.reason == "connect" or refused:
+    status = failure.status if answer is None else answer.status
+    if failure.reason == "connect" or (failure.status and failure.status not in (408, 504)):
         claim.unused(exchange, status, outcome)
     else:
         claim.unknown(exchange, status, outcome)

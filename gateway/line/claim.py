@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from gateway.clock import now_s
 from gateway.policy.snapshot import Target
 from gateway.pricing.price import UNLIMITED
+from gateway.quota.hold import Hold
 from gateway.quota.need import Flat, Guess, Need
 from gateway.quota.plan import Plan
 from gateway.quota.purse import Spent
-from gateway.quota.purses import Hold
 from gateway.telemetry.diagnostics import say
 from gateway.usage import Usage
 
@@ -67,6 +67,9 @@ class Claim:
         if self.need is None:
             self._end(exchange, status, outcome, None, None, None)
             return
+        if isinstance(self.need, Flat):
+            self._end(exchange, status, outcome, None, self.need.nanousd, None)
+            return
         usage = self._most(exchange, None)
         self._end(exchange, status, outcome, usage, self._price(usage), None)
 
@@ -84,9 +87,12 @@ class Claim:
             if usage.estimated:
                 usage = exchange.usage = self._most(exchange, usage)
                 exchange.price(usage)
-            elif self.guess is not None and exchange.bound is not None:
+            elif self.guess is not None and self.plan is not None and self.plan.guesses and exchange.bound:
                 self.guess.ratio.learn(exchange.bound, usage)
-                self.guess.learn(usage.total_output)
+                self.guess.learn(usage)
+            if exchange.bound is not None and exchange.bound.searches:
+                usage.searches = exchange.bound.searches
+                exchange.price(usage)
         total_input, total_output = usage.total_input, usage.total_output
         cost = exchange.cost_nanousd
         spent = Spent(total_input + total_output, total_input, total_output, cost or 0)
@@ -94,17 +100,24 @@ class Claim:
 
     def _most(self, exchange: Call, guess: Usage | None) -> Usage:
         """The most that can have been consumed, of an answer that did not say: a token has at least a byte,
-        and nothing is above what was held. Reasoning is not seen in what came."""
+        and nothing is above what was held. Reasoning is not seen in what came, nor candidates of `best_of`,
+        nor rejected predictions."""
         need = self.need
         assert need is not None
         if self.plan is None or not self.plan.writes_cap:
             return guess or Usage(estimated=True)
         bounded = need.input if need.input < UNLIMITED else guess.total_input if guess is not None else 0
         output = need.output
-        if exchange.output_bytes is not None and not self.target.reasoning:
+        if exchange.output_bytes is not None and not self._has_unseen(need):
             output = min(output, exchange.output_bytes)
         tier = "" if guess is None else guess.service_tier
         return Usage(bounded, output=output, estimated=True, service_tier=tier)
+
+    def _has_unseen(self, need: Need | Flat) -> bool:
+        """True if there may be output that is charged for and does not come."""
+        if self.target.reasoning or (self.guess is not None and self.guess.reasons):
+            return True
+        return isinstance(need, Need) and need.asked.has_unseen
 
     def _price(self, usage: Usage) -> int | None:
         return None if self.target.price is None else self.target.price.cost_nanousd(usage)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.policy.decide import Facts
     from gateway.policy.snapshot import Key, Model, Snapshot, Target
     from gateway.quota.bound import Bound
-    from gateway.quota.purses import Hold
+    from gateway.quota.hold import Hold
     from gateway.usage import Usage
     from gateway.wire.dialects.openai_chat import Call
 
@@ -98,6 +98,10 @@ class Exchange:
     """The content of an answer whose usage is not known: at most so many tokens came. None: not known."""
     own_lines = b""
     """Headers for the caller that tell what limits did to the call."""
+    tells_rates = False
+    """True if `own_lines` tell what is left of rates; the provider's are not the caller's then."""
+    is_degraded = False
+    """True once it was let through without the store."""
     keep_alive: KeepAlive | None = None
     """The signs of life of a stream whose first attempt failed."""
     admission: Admission
@@ -108,6 +112,7 @@ class Exchange:
         self.caller = caller
         self.request = request
         self.snapshot: Snapshot | None = line.snapshot
+        self.limits = line.limits
         self.request_id = b"%032x" % random.getrandbits(128)
         self.started_s = request.received_s or monotonic_s()
         self._coroutine: Coroutine[None, Any, None] | None = None

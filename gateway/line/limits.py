@@ -12,6 +12,7 @@ from gateway.clock import monotonic_s, now_s
 from gateway.errors import BUDGET_SPENT, STORE_UNAVAILABLE, UNBOUNDED, UNPRICED, GatewayError
 from gateway.line.claim import Claim
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
+from gateway.line.rates import rate_lines
 from gateway.line.refused import TargetFull, refused
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.link.journal import JournalFull
@@ -20,10 +21,12 @@ from gateway.pricing.price import UNLIMITED
 from gateway.quota.bound import bound_input
 from gateway.quota.cap import asked_of
 from gateway.quota.contract import Refusal
+from gateway.quota.hold import Hold, Seat
 from gateway.quota.need import UNCOUNTED, Flat, Guess, Need
 from gateway.quota.plan import Plan, Planner
 from gateway.quota.purse import Purse
-from gateway.quota.purses import Hold, Purses, Seat
+from gateway.quota.purses import Purses
+from gateway.quota.rule import Rule
 from gateway.quota.share import Share
 from gateway.telemetry.meters import Meters
 
@@ -31,6 +34,9 @@ ASK_S = 0.1
 """How long a call waits for the store."""
 MOST_ASKS = 4
 """A cap shrinks to what one bucket has, then perhaps to what another has."""
+
+
+_DEGRADED = b"x-headgate-degraded: store\r\n"
 
 
 class UseInstead(Exception):
@@ -105,6 +111,8 @@ class Governed:
         """
         key, call, facts = exchange.key, exchange.call, exchange.facts
         assert key is not None and call is not None
+        if exchange.own_lines:
+            exchange.own_lines, exchange.tells_rates = b"", False
         try:
             plan = self._planner.plan(key, model, target, facts, call.fields, int(now_s() * 1000))
         except JournalFull:
@@ -130,7 +138,6 @@ class Governed:
         """The claim of an attempt for which the purses had too little. Raises what refuses it."""
         plan, need, guess = self._short
         seats = self._seats(exchange, plan)
-        is_shrunk = False
         for _ in range(MOST_ASKS):
             amounts = UNCOUNTED if need is None else need.amounts
             outcome: Hold | Refusal | None = self._purses.refusal(seats, amounts, monotonic_s())
@@ -143,14 +150,13 @@ class Governed:
                 return self._without_store(exchange, target, plan, need, guess)
             if type(outcome) is Hold:
                 self._shares.clear()
-                if is_shrunk and need is not None and need.cap is not None:
-                    exchange.own_lines += b"x-headgate-max-tokens: %d\r\n" % need.cap
+                for purse in outcome.over:
+                    self._meters.limit_refused(purse.rule.policy_name, purse.rule.mode)
                 return self._claimed(exchange, target, plan, need, guess, outcome)
             assert isinstance(outcome, Refusal)
             refusal = outcome
             if need is None or not need.shrink(refusal):
                 break
-            is_shrunk = True
         raise self._error(plan, model, refusal)
 
     async def claim_passing(self, exchange: Exchange, passage: Passage, nanousd: int | None) -> Claim:
@@ -165,7 +171,7 @@ class Governed:
             raise GatewayError(STORE_UNAVAILABLE) from None
         if plan.must_price and nanousd is None:
             raise GatewayError(UNPRICED)
-        need = Flat(nanousd or 0)
+        need = Flat(nanousd)
         hold = self._purses.take(plan.first, need.amounts, monotonic_s())
         if hold is not None:
             self._meters.purse_hit()
@@ -188,8 +194,7 @@ class Governed:
         if slots is not None:
             exchange.slots = None
             busy_s = monotonic_s() - exchange.started_s
-            for pair in slots.pairs:
-                purse = pair.purse
+            for purse, _ in slots.seats:
                 purse.busy_s += (busy_s - purse.busy_s) / 8 if purse.busy_s else busy_s
             self._purses.settle(slots, None)
             self._teller.later(REFUND_S if self._purses.has_refunds else NEWS_S)
@@ -211,16 +216,7 @@ class Governed:
         bound = exchange.bound
         if bound is None:
             bound = exchange.bound = bound_input(call)
-        tier = call.fields.get("service_tier")
-        need = Need(
-            plan,
-            bound,
-            asked_of(call),
-            target,
-            guess,
-            call.endpoint,
-            tier if type(tier) is str and tier != "auto" else "",
-        )
+        need = Need(plan, call, bound, asked_of(call), target, guess)
         if need.worst is None and plan.must_price:
             raise TargetFull(GatewayError(UNPRICED))
         if bound.unbounded and plan.is_strict and (plan.refuses_unbounded or need.input >= UNLIMITED):
@@ -238,12 +234,23 @@ class Governed:
         *,
         is_degraded: bool = False,
     ) -> Claim:
+        self._tell(exchange, plan, need, is_degraded=is_degraded)
         if not exchange.is_counted:
             exchange.is_counted = True
             if plan.slots:
-                exchange.slots = Hold(hold.pairs[: plan.slots], ())
-                hold.pairs = hold.pairs[plan.slots :]
+                exchange.slots = self._purses.release(hold, plan.slots)
         return Claim(target, plan, need, guess, hold, is_degraded=is_degraded)
+
+    def _tell(self, exchange: Exchange, plan: Plan, need: Need | Flat | None, *, is_degraded: bool) -> None:
+        """The headers of the answer that say what limits did to it, and what is left of them."""
+        exchange.is_degraded |= is_degraded
+        lines = _DEGRADED if exchange.is_degraded else b""
+        if need is not None and need.is_shrunk and need.cap is not None:
+            lines += b"x-headgate-max-tokens: %d\r\n" % need.cap
+        exchange.tells_rates = bool(plan.requests or plan.tokens)
+        if exchange.tells_rates:
+            lines += rate_lines(plan, self._purses, monotonic_s())
+        exchange.own_lines = lines
 
     async def _decide(
         self, exchange: Exchange, seats: Sequence[Seat], amounts: Sequence[int]
@@ -285,19 +292,18 @@ class Governed:
                 served.append(purse)
                 continue
             if rule.store_down == "closed":
-                raise self._refused(rule.policy_name, rule.mode, GatewayError(STORE_UNAVAILABLE))
+                raise self._refused(rule, GatewayError(STORE_UNAVAILABLE))
             share = self._shares.get(purse.bucket)
             if share is None:
                 share = self._shares[purse.bucket] = Share(purse.terms, self._purses.owners, at_s)
             if not share.has(amount, purse.held, at_s):
                 refusal = Refusal(0, purse.bucket, 1000, 0, False)
-                raise self._refused(rule.policy_name, rule.mode, refused(purse, refusal))
+                raise self._refused(rule, refused(purse, refusal))
             served.append(purse)
             shares.append((share, amount))
         for share, amount in shares:
             share.take(amount)
         hold = self._purses.uncovered(seats, amounts, served)
-        exchange.own_lines += b"x-headgate-degraded: store\r\n"
         return self._claimed(exchange, target, plan, need, guess, hold, is_degraded=True)
 
     def _error(self, plan: Plan, model: Model, refusal: Refusal) -> Exception:
@@ -305,15 +311,15 @@ class Governed:
         purse = next(purse for purse, _ in plan.first if purse.bucket == refusal.bucket)
         rule = purse.rule
         if rule.is_money and rule.strict and self._teller.why_unfit:
-            return self._refused(rule.policy_name, rule.mode, GatewayError(STORE_UNAVAILABLE))
+            return self._refused(rule, GatewayError(STORE_UNAVAILABLE))
         if rule.is_money and rule.use is not None and rule.use is not model:
             return UseInstead(rule.use, rule.policy_name)
-        error = self._refused(rule.policy_name, rule.mode, refused(purse, refusal))
-        return TargetFull(error) if rule.attempts else error
+        return self._refused(rule, refused(purse, refusal))
 
-    def _refused(self, limit: str, mode: str, error: GatewayError) -> GatewayError:
-        self._meters.limit_refused(limit, mode)
-        return error
+    def _refused(self, rule: Rule, error: GatewayError) -> Exception:
+        """Counts a refusal. One that is for a target lets the next target be tried."""
+        self._meters.limit_refused(rule.policy_name, rule.mode)
+        return TargetFull(error) if rule.attempts else error
 
 
 def _waking(exchange: Exchange, answer: list[Hold | Refusal]) -> Callable[[Hold | Refusal], None]:

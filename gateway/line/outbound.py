@@ -164,12 +164,12 @@ class _Prefixes(dict[bytes, bytes]):
 _prefixes = _Prefixes()
 
 
-def to_caller(headers: Mapping[bytes, bytes]) -> bytes:
-    """The lines of a provider's headers that go on to the caller."""
+def to_caller(headers: Mapping[bytes, bytes], *, rates: bool = True) -> bytes:
+    """The lines of a provider's headers that go on to the caller; with its rates, if there are no others."""
     lines: list[bytes] = []
     for name, value in headers.items():
         prefix = _prefixes[name]
-        if prefix:
+        if prefix and (rates or not name.startswith(b"x-ratelimit-")):
             lines += (prefix, value, b"\r\n")
     return b"".join(lines)
 

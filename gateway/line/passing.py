@@ -16,12 +16,13 @@ from gateway.errors import (
     MODEL_FORBIDDEN,
     NOT_OPEN,
     UPSTREAM_BAD_ANSWER,
+    CallerGone,
     GatewayError,
 )
 from gateway.http.message import Answer, status_line
 from gateway.line.attempt import AttemptFailed
 from gateway.line.attempts import final_error, settle_failed
-from gateway.line.exchange import Exchange
+from gateway.line.exchange import DeadlinePassed, Exchange
 from gateway.line.outbound import passing_head
 from gateway.line.owner import must_own, owned
 from gateway.line.relay import TailCopy, answer_head
@@ -72,7 +73,7 @@ async def pass_through(exchange: Exchange, passing: Passing) -> None:
         exchange.admission.key, passing.family, passing.family, tags=exchange.admission.tags
     )
     costs = passage.nanousd_per_call if passing.makes else 0
-    exchange.claim = await exchange.line.limits.claim_passing(exchange, passage, costs)
+    exchange.claim = await exchange.limits.claim_passing(exchange, passage, costs)
     exchange.attempts = 1
     try:
         await _answer(exchange, guard, ready)
@@ -82,6 +83,12 @@ async def pass_through(exchange: Exchange, passing: Passing) -> None:
         )
         settle_failed(exchange, None, failure)
         raise final_error(exchange, failure) from None
+    except (CallerGone, GatewayError, DeadlinePassed) as ended:
+        if not exchange.upstream_s and exchange.claim is not None:
+            # Nothing of it was sent.
+            claim, exchange.claim = exchange.claim, None
+            claim.unused(exchange, 0, "caller_gone" if isinstance(ended, CallerGone) else "stopped")
+        raise
 
 
 def _open(exchange: Exchange, passing: Passing) -> Passage:

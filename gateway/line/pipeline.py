@@ -72,7 +72,7 @@ async def serve(exchange: Exchange) -> None:
         report(error)
         refuse(exchange, GatewayError(INTERNAL))
     finally:
-        exchange.line.limits.finish(exchange)
+        exchange.limits.finish(exchange)
         observe(exchange)
 
 

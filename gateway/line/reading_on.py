@@ -74,7 +74,7 @@ class ReadingOn:
         self._body = begun
         self._is_long = False
         self._status = 0
-        self._deadline = Deadline(exchange.line.wheel, connection.close)
+        self._deadline = Deadline(exchange.line.wheel, self._give_up)
         self._deadline.set(max(exchange.total_at_s, monotonic_s()))
         connection.receiver = self
 
@@ -104,6 +104,11 @@ class ReadingOn:
 
     def failed(self, failure: UpstreamFailed) -> None:
         self._deadline.retire()
+        self._claim.unknown(self._left, self._status, "caller_gone")
+
+    def _give_up(self) -> None:
+        """The call's own time is up. A connection that we close tells nobody."""
+        self._connection.close()
         self._claim.unknown(self._left, self._status, "caller_gone")
 
     def _count(self, usage: Usage) -> None:

@@ -6,6 +6,7 @@ import random
 import time
 
 from gateway.errors import BUDGET_HELD, BUDGET_SPENT, RATE_LIMITED, TOKENS_LIMITED, GatewayError
+from gateway.line.rates import refused_headers
 from gateway.quota.contract import Refusal
 from gateway.quota.purse import Purse
 
@@ -44,7 +45,8 @@ def refused(purse: Purse, refusal: Refusal) -> GatewayError:
         kind,
         f"The limit {rule.policy_name!r} is reached: {rule.limit} {unit} in {rule.window_ms // 1000} s"
         f"{_whose(purse)}.",
-        headers=_wait(refusal.wait_ms / 1000 if refusal.wait_ms > 0 else MOST_WAIT_S),
+        headers=_wait(refusal.wait_ms / 1000 if refusal.wait_ms > 0 else MOST_WAIT_S)
+        + refused_headers(purse, refusal.free),
     )
 
 

@@ -57,7 +57,7 @@ def answer_head(exchange: Exchange, answer: Answer, framing: bytes, line: bytes 
         exchange.request_id,
         exchange.attempts,
         exchange.line.target_lines(target, exchange.snapshot),
-        exchange.own_lines + to_caller(answer.headers),
+        exchange.own_lines + to_caller(answer.headers, rates=not exchange.tells_rates),
     )
     return head + (b"\r\n" if exchange.request.keep_alive else b"connection: close\r\n\r\n")
 

@@ -54,7 +54,8 @@ class Reply:
         if self.streamed:
             enough = self._size > EVENT_BYTES or b"\n\n" in self.body or b"\r\n\r\n" in self.body
         else:
-            enough = self._size > (self._limit if self.is_json else 0)
+            # An error is read whole, so that it is known for one.
+            enough = self._size > (self._limit if self.is_json or self.answer.status >= 400 else 0)
         if enough and not self._woke:
             # Whatever is asked before it goes on, nothing piles up meanwhile.
             self.connection.transport.pause_reading()
@@ -110,7 +111,8 @@ class Reply:
             # Redirects are not followed: targets come from the policy alone.
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
         error = read_error(answer.status, answer.headers, self.body, now_s())
-        raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
+        status = answer.status if self.complete else 0
+        raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error, status=status)
 
 
 async def fetch(

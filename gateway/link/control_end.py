@@ -30,7 +30,9 @@ Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Answers a worker's question; may be asked the same one twice."""
 
 KEEPERS = ("hash", "stamp", "rules", "store")
-"""The tables that the keeper is given; `store` is in nobody else's, keys of providers are not in its."""
+"""The tables that the keeper is given: keys of providers are not in them."""
+SECRETS = ("store", "alerts")
+"""The tables that workers are not given: the password of the store, the secret of alerts."""
 
 PREPARE_S = 2.0
 """How long a worker may take to build a snapshot; one that takes longer gets it when it answers."""
@@ -70,7 +72,7 @@ class WorkerLinks:
         Returns the indexes of workers that did not build it in time; they get it when they do.
         """
         self._hash = tables["hash"]
-        self._tables = orjson.dumps({name: table for name, table in tables.items() if name != "store"})
+        self._tables = orjson.dumps({name: table for name, table in tables.items() if name not in SECRETS})
         self._keepers = orjson.dumps({name: tables[name] for name in KEEPERS if name in tables})
         # The keeper first: workers that go by the new policy should find its limits there.
         ends = sorted((end for end in self._ends if end.index is not None), key=lambda end: end.is_worker)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ ACCOUNTS = 1 << 16
 HOLDS = 1 << 15
 PAIRS = 7
 """Accounts that one hold's record takes; a hold of more takes several records."""
+NEXT = 15
+"""Place in a record where the next one of the same hold is named; 0: there is none."""
 UNFINISHED = ".new"
 """Ends the name of a journal that is being made."""
 _HEAD = 8
@@ -76,8 +78,12 @@ class Journal:
         self.values[at + 1] = 0
         self._free_accounts.append(at)
 
-    def hold(self, pairs: Iterable[tuple[int, int]]) -> int:
-        """Writes a hold of up to `PAIRS` (account, amount); where it stands. Raises `JournalFull`."""
+    def hold(self, pairs: Sequence[tuple[int, int]]) -> int:
+        """Writes a hold of (account, amount) pairs; where it stands: the accounts at every second place after
+        it, in their order. Of more than `PAIRS` the last place of its record tells where it goes on. Raises
+        `JournalFull`, and has written nothing then."""
+        if len(pairs) > PAIRS:
+            return self._long(pairs)
         if not self._free_holds:
             raise JournalFull
         at = place = self._free_holds.pop()
@@ -89,10 +95,24 @@ class Journal:
         values[at] = (place - at) // 2
         return at
 
+    def _long(self, pairs: Sequence[tuple[int, int]]) -> int:
+        following = self.hold(pairs[PAIRS:])
+        try:
+            at = self.hold(pairs[:PAIRS])
+        except JournalFull:
+            self.clear(following)
+            raise
+        self.values[at + NEXT] = following
+        return at
+
     def clear(self, at: int) -> None:
         """Ends a hold."""
-        self.values[at] = 0
+        values = self.values
+        values[at] = 0
         self._free_holds.append(at)
+        if values[at + NEXT]:
+            following, values[at + NEXT] = values[at + NEXT], 0
+            self.clear(following)
 
     def held(self) -> set[int]:
         """The accounts that holds name."""
@@ -161,6 +181,6 @@ def read_journal(path: Path) -> Journaled | None:
         at = _HOLDS_AT + place * _HOLD
         for pair in range(min(pairs, PAIRS)):
             name = names.get(values[at + 1 + 2 * pair])
-            if name is not None:
+            if name is not None and values[at + 2 + 2 * pair]:
                 holds[name] = holds.get(name, 0) + values[at + 2 + 2 * pair]
     return Journaled(owner, int(epoch), used, holds)

@@ -21,6 +21,7 @@ from gateway.link.ledger import (
     ANSWER,
     EXCHANGE,
     OWNER,
+    PART,
     QUERY,
     RECALL,
     RESULT,
@@ -86,6 +87,8 @@ class LedgerEnd(asyncio.Protocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._queue: deque[Exchange] = deque()
         self._wake: asyncio.Future[None] | None = None
+        self._is_full: asyncio.Future[None] | None = None
+        """Done when it reads again."""
         self._seq = 0
         """Of the newest exchange that came."""
         self._unanswered = 0
@@ -109,6 +112,7 @@ class LedgerEnd(asyncio.Protocol):
         self._ends.discard(self)
         self.is_open = False
         self._woken()
+        self.resume_writing()
         self._listener.left(self)
 
     def data_received(self, data: bytes) -> None:
@@ -191,9 +195,26 @@ class LedgerEnd(asyncio.Protocol):
         """Whether the store answers."""
         self._write(STORE, orjson.dumps(state))
 
+    def part(self, payload: bytes) -> None:
+        """Some rows of what control asked for."""
+        self._write(PART, payload)
+
     def result(self, payload: bytes) -> None:
-        """What control asked for."""
+        """What control asked for, or the rest of it."""
         self._write(RESULT, payload)
+
+    async def has_read(self) -> None:
+        """Until it has read most of what was written, or has gone."""
+        if self._is_full is not None:
+            await self._is_full
+
+    def pause_writing(self) -> None:
+        self._is_full = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._is_full is not None and not self._is_full.done():
+            self._is_full.set_result(None)
+        self._is_full = None
 
     def close(self) -> None:
         self._transport.close()

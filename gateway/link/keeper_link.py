@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import orjson
@@ -123,7 +124,9 @@ class KeeperLink:
             self._dial.cancel()
         if self._end is not None:
             self._end.transport.abort()
-            await self._end.lost.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._end.lost.wait()
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
@@ -211,8 +214,8 @@ class _End(asyncio.Protocol):
         self._link.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._link.lost()
         self.lost.set()
+        self._link.lost()
 
     def data_received(self, data: bytes) -> None:
         try:

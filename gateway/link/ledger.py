@@ -25,11 +25,14 @@ WET = 36
 STORE = 37
 """keeper → worker, control {"up": bool, "why": str}: whether the store answers, and why it may not be used
 ("" if it may). Sent after OWNER, after control's first QUERY, and at every change."""
-QUERY, RESULT = 38, 39
-"""control → keeper {"n", "what", …}; keeper → control {"n", "result"} or {"n", "error"}. `what`:
+QUERY, PART, RESULT = 38, 40, 39
+"""control → keeper {"n", "what", …}; keeper → control {"n", "rows": [row, …]}, as often as a long
+list takes, and then {"n", "result": …} (of such a list: its last rows) or {"n", "error",
+"wrong": true if what was asked for is not there}. `what`:
 
 - "state" → {"up", "why"}
-- "balances", `rule` ("" for all) → [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
+- "balances", `rule` ("" for all), `money` (true: budgets only) →
+  [{"bucket", "terms": {…}, "spent", "held", "idle", "free"}, …]
 - "spend", `by` [column, …], `since_ms`, `until_ms` → [{column: value, …}, …]
 - "verify" → [sentence, …]
 - "adjust", `bucket`, `amount`, `who`, `note` → the bucket's balance

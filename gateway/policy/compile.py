@@ -52,11 +52,6 @@ class Compiled:
     prices_change_at: datetime | None
     """From then on a published price is another one: compile again."""
 
-    @property
-    def of_workers(self) -> dict[str, Any]:
-        """The tables without what no worker needs: the password of the store, the secret of alerts."""
-        return {name: table for name, table in self.tables.items() if name not in ("store", "alerts")}
-
     def __repr__(self) -> str:
         return f"Compiled(hash={self.tables['hash']!r}, warnings={len(self.warnings)})"
 

@@ -30,14 +30,31 @@ class Worst(NamedTuple):
     output_pico: int
     """Pico-dollars per output token, whatever its kind."""
     fee_nanousd: int = 0
+    input_rounding: int = 0
+    """Pico-dollars that the lines of its input gain at most by being rounded up; 0 for what costs nothing: a
+    free model is free, also when a budget is spent."""
+    output_rounding: int = 0
+
+    @classmethod
+    def of(cls, input_pico: int, output_pico: int) -> Worst:
+        """With the roundings of these prices."""
+        return cls(
+            input_pico,
+            output_pico,
+            0,
+            len(_OF_INPUT) * _SHORT_PICO if input_pico else 0,
+            len(_OF_OUTPUT) * _SHORT_PICO if output_pico else 0,
+        )
 
     def nanousd(self, input_tokens: int, output_tokens: int) -> int:
         """No usage of at most so many tokens costs more.
 
         n lines that round up are at most (sum + 999 n) // 1000 nano-dollars, since their sum is whole.
         """
-        pico = input_tokens * self.input_pico + output_tokens * self.output_pico
-        return (pico + self._rounding(output_tokens)) // PICO_PER_NANO + self.fee_nanousd
+        pico = input_tokens * self.input_pico + output_tokens * self.output_pico + self.input_rounding
+        if output_tokens:
+            pico += self.output_rounding
+        return pico // PICO_PER_NANO + self.fee_nanousd
 
     def output_for(self, nanousd: int, input_tokens: int) -> int | None:
         """The most output tokens with which `nanousd(input_tokens, …)` is within an amount; None if not
@@ -47,15 +64,8 @@ class Worst(NamedTuple):
         if not self.output_pico:
             return UNLIMITED
         room = (nanousd - self.fee_nanousd) * PICO_PER_NANO + _SHORT_PICO
-        room -= input_tokens * self.input_pico + self._rounding(1)
+        room -= input_tokens * self.input_pico + self.input_rounding + self.output_rounding
         return max(0, room // self.output_pico)
-
-    def _rounding(self, output_tokens: int) -> int:
-        # What costs nothing has no line: a free model is free, also when a budget is spent.
-        lines = len(_OF_INPUT) if self.input_pico else 0
-        if self.output_pico and output_tokens:
-            lines += len(_OF_OUTPUT)
-        return lines * _SHORT_PICO
 
 
 UNLIMITED = 2**62
@@ -97,14 +107,16 @@ class Price:
         )
 
     def worst(
-        self, input_tokens: int, *, has_audio: bool = True, service_tier: str = "", searches: int = 0
+        self, input_tokens: int, *, has_audio: bool = True, service_tier: object = "", searches: int = 0
     ) -> Worst:
         """The dearest prices that may apply to a call of at most so many input tokens.
 
         Over all kinds of tokens (of audio only if `has_audio`), all lengths up to `input_tokens`, and all
-        service tiers, unless the call pins one (`service_tier`: "default", "flex", …). One lookup.
+        service tiers, unless the call pins one (`service_tier`: "default", "flex", …; whatever else stands in
+        a body pins none). One lookup.
         """
-        rows = self._worst.get((service_tier, has_audio)) or self._worst["", has_audio]
+        pinned = service_tier if type(service_tier) is str else ""
+        rows = self._worst.get((pinned, has_audio)) or self._worst["", has_audio]
         prices = rows[-1][1]
         if len(rows) > 1:
             for start, dearest in rows:
@@ -156,4 +168,4 @@ def _most(tiers: Iterable[Sequence[Tier]], start: int, has_audio: bool) -> Worst
                     del by_kind["audio_input"], by_kind["audio_output"]
                 input_pico = max(input_pico, *(by_kind.get(kind, 0) for kind in _OF_INPUT))
                 output_pico = max(output_pico, *(by_kind.get(kind, 0) for kind in _OF_OUTPUT))
-    return Worst(input_pico, output_pico)
+    return Worst.of(input_pico, output_pico)

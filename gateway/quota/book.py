@@ -276,7 +276,8 @@ class Book(Shelf):
             bucket = self._find(bucket_id)
             if bucket is None:
                 continue
-            more = returned - bucket.out_of(owner.key).returned
+            had = bucket.outs.get(owner.key)
+            more = returned - (had.returned if had is not None else 0)
             if more > 0:
                 self._refill(bucket, now_ms)
                 sum_moved(moved, bucket, bucket.give_back(self._out(bucket, owner), more, now_ms))

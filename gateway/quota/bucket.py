@@ -18,6 +18,8 @@ Moved = list[tuple[int, int]]
 
 ASKED_MS = 2_000
 """Who asked for a bucket within this time shares it."""
+LONGEST_MS = 86_400_000
+"""Nothing is held for longer: a batch has a day."""
 _NEVER = -(1 << 62)
 
 
@@ -178,6 +180,8 @@ class Bucket:
         exceeds all that it had is used all the same."""
         out.used += amount
         if self.terms.kind == ROLLING:
+            if part not in out.parts:
+                self._drop_parts(out, now_ms)
             out.parts[part] = out.parts.get(part, 0) + amount
         moved = [(each, -taken) for each, taken in out.take_written(amount, part)]
         fresh = amount + sum(taken for _, taken in moved)
@@ -276,6 +280,13 @@ class Bucket:
         if self.waits:
             self.waits = {owner: until for owner, until in self.waits.items() if until > now_ms}
         return any(owner != but for owner in self.waits)
+
+    def _drop_parts(self, out: Out, now_ms: int) -> None:
+        """Forgets what an owner used in slices that no call can be of any more: else they are as many as the
+        owner is old."""
+        first = self.part_at(now_ms - LONGEST_MS) - 2 * SLICES
+        if out.parts and min(out.parts) < first:
+            out.parts = {part: used for part, used in out.parts.items() if part >= first}
 
     def _let_go(self, out: Out, amount: int) -> None:
         out.out -= amount

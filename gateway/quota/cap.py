@@ -38,6 +38,8 @@ class Asked(NamedTuple):
     """Answers that are generated, each up to the cap; 0 for embeddings."""
     extra_tokens: int = 0
     """Output beyond the cap: the rejected part of a `prediction` is billed as output."""
+    has_unseen: bool = False
+    """True if some of it is charged for and not in the answer: candidates of `best_of`, a `prediction`."""
 
     def output_tokens(self, cap: int) -> int:
         """The output of all choices at most."""
@@ -62,7 +64,8 @@ def asked_of(call: Call) -> Asked:
         choices *= _prompts(fields.get("prompt"))
     prediction = fields.get("prediction")
     extra = 0 if prediction is None else size_of(prediction, call.size)
-    return Asked(tokens, choices, choices * extra)
+    has_unseen = extra > 0 or (fields.get("best_of") or 1) > (fields.get("n") or 1)
+    return Asked(tokens, choices, choices * extra, has_unseen)
 
 
 def cap_of(

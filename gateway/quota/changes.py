@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-CRASH, LOST, CORRECTION, ADJUST = "crash", "lost", "correction", "adjust"
-EXPLAINED = (CRASH, LOST, CORRECTION)
-"""Kinds of entries that stand for use without a row: posted = charges of rows + these, for each account."""
+CRASH, LOST, CORRECTION, ADJUST, PRUNED = "crash", "lost", "correction", "adjust", "pruned"
+EXPLAINED = (CRASH, LOST, CORRECTION, PRUNED)
+"""Kinds of entries that stand for use without a row, or with one that was pruned: for each account, posted =
+charges of rows + these."""
 
 
 class Entry(NamedTuple):

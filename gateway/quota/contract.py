@@ -63,7 +63,8 @@ class Refusal(NamedTuple):
     id: int
     bucket: str
     wait_ms: int
-    """Rates: until the ticket's time. -1: nobody can say (slots, money). 0 is never given."""
+    """Rates: until the ticket's time; a want that several rates refuse gets one time, from which all of them
+    keep what it needs. -1: nobody can say (slots, money). 0 is never given."""
     dry_ms: int
     """How long the owner may refuse as large a need by itself."""
     is_held: bool
@@ -74,8 +75,9 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class Exchange:
-    """What an owner tells and asks. `seq` counts up from 1 in an epoch; the same again gets the same
-    reply."""
+    """What an owner tells and asks. `seq` counts up from 1 in an epoch; the same again gets the same reply,
+    unless `hello` took back what that reply gave: then its wants are decided anew. An earlier number gives
+    nothing."""
 
     owner: str
     epoch: int
@@ -83,7 +85,8 @@ class Exchange:
     terms: Mapping[str, Terms] = field(default_factory=dict)
     """Of buckets that this epoch names for the first time."""
     used: Mapping[str, int] = field(default_factory=dict)
-    """Account → used in this epoch, in all. May exceed what was given (an overshoot)."""
+    """Account → used in this epoch, in all. May exceed what was given (an overshoot). Of a slice of a rolling
+    window it is remembered for two windows, and for a day at least."""
     returned: Mapping[str, int] = field(default_factory=dict)
     """Bucket → returned in this epoch, in all."""
     rows: Sequence[Sequence[Any]] = ()
@@ -96,10 +99,12 @@ class Exchange:
     """Bucket → held by open calls of the owner now: tells money held from money idle in purses."""
     final: bool = False
     """True when wants are decided for the last time: nothing is parked any more. The keeper then asks, with
-    `seq` 0 and nothing else, for wants that were parked; the same wants again get the same decision."""
+    `seq` 0 and nothing else, for wants that were parked; the same wants again get the same decision, until
+    the store is opened anew or the owner says `hello` without what it was given."""
     acks: Sequence[str] = ()
     """Recalled buckets of which the owner keeps nothing idle any more: what it had is in `returned`. It
-    answers a recall also if it had nothing."""
+    answers a recall also if it had nothing. From then on its purse is shut, all that it still has counts as
+    held, and it is not told again (`Reply.shut`)."""
 
 
 @dataclass(slots=True)
@@ -160,12 +165,15 @@ class Store(Protocol):
 
     async def hello(self, owner: str, epoch: int, got: Mapping[str, int]) -> None:
         """An owner (again) connects. `got`: bucket → amount given to it in this epoch, in all, as it knows:
-        what was given and did not arrive goes back."""
+        what was given and did not arrive goes back. A later epoch of an owner replaces the one before: its
+        slots are free, the rest is lost (`expire`) until it is buried. A replaced or buried one says nothing
+        new here."""
         ...
 
     async def exchange(self, exchange: Exchange) -> Reply:
         """Books what was used and returned, then decides wants in order, then wishes; renews the owner's
-        lease. Use under a dead epoch (`bury`, `expire`) is booked as a correction."""
+        lease. Use under a dead epoch (`bury`, `expire`, or a later epoch of the owner) is booked as a
+        correction; a dead or replaced one is given nothing."""
         ...
 
     async def bury(
@@ -183,7 +191,8 @@ class Store(Protocol):
 
     async def expire(self) -> list[str]:
         """Settles owners whose lease (30 s) ran out: money is spent, rates are dropped, slots are free. Their
-        names. `bury` or a later exchange corrects it."""
+        names. `bury` or a later exchange corrects it. Also lets go, some at each call, of what is too old:
+        usage rows, closed windows, idle buckets, owners that are long dead. Call it every second or so."""
         ...
 
     async def set_terms(self, terms: Mapping[str, Terms]) -> list[str]:
@@ -223,3 +232,26 @@ class Store(Protocol):
 
 class StoreDown(Exception):
     """The store did not answer in time, or cannot be reached."""
+
+
+class StoreLost(StoreDown):
+    """The store answers, but what was written to it is gone, wholly or at its end (emptied, a failover), or
+    is being put together again. Nothing is granted until every host has told what it knows (`rebuild`)."""
+
+
+class OwnerState(NamedTuple):
+    """What a host knows of one of its owners, to rebuild a store. Sums over the epoch, as of the last
+    exchange that was answered; the next exchange tells what came after."""
+
+    owner: str
+    epoch: int
+    seq: int
+    """Of the last exchange that was answered."""
+    got: Mapping[str, int]
+    """Bucket → given to it."""
+    used: Mapping[str, int] = {}
+    """Account → used."""
+    returned: Mapping[str, int] = {}
+    """Bucket → returned."""
+    held: Mapping[str, int] = {}
+    """Bucket → held by open calls now."""

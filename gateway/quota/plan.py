@@ -7,16 +7,25 @@ from collections.abc import Mapping, Sequence
 
 from gateway.policy.snapshot import Key, Model, Target
 from gateway.quota.cap import DEFAULT_OUTPUT_TOKENS
-from gateway.quota.contract import MONEY, ROLLING
-from gateway.quota.purse import LIKELY_NANOUSD, NANOUSD, ONE, Purse
-from gateway.quota.purses import Purses, Seat
+from gateway.quota.contract import MONEY, RATE, ROLLING
+from gateway.quota.hold import Seat
+from gateway.quota.purse import (
+    LIKELY_INPUT,
+    LIKELY_NANOUSD,
+    LIKELY_OUTPUT,
+    LIKELY_TOKENS,
+    NANOUSD,
+    ONE,
+    Purse,
+)
+from gateway.quota.purses import Purses
 from gateway.quota.rule import Rule
 from gateway.quota.subject import OTHER, Caller, subjects, user_of
 from gateway.quota.window import window
 
 _COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
 
-_COUNTS_INPUT = frozenset({"tokens", "input_tokens", "usd"})
+_LIKELY = frozenset({LIKELY_INPUT, LIKELY_NANOUSD, LIKELY_OUTPUT, LIKELY_TOKENS})
 
 
 class Plan:
@@ -27,12 +36,17 @@ class Plan:
         "calls",
         "default_output",
         "first",
+        "guesses",
         "has_money",
         "is_measured",
         "is_strict",
         "must_price",
         "refuses_unbounded",
+        "requests",
         "slots",
+        "tokens",
+        "told",
+        "told_s",
         "until_ms",
         "writes_cap",
     )
@@ -42,12 +56,22 @@ class Plan:
         """What is counted once for a call, whatever becomes of its attempts."""
         self.attempts: tuple[Seat, ...] = tuple(seat for rule, seat in seats if not is_by_call(rule))
         self.first = self.calls + self.attempts
-        self.slots = sum(purse.has_slots for purse, _ in self.calls)
-        """How many pairs of the first hold are kept until the call ends; they come first in it."""
+        self.slots = tuple(seat for seat in self.calls if seat[0].has_slots)
+        """What of the first hold is kept until the call ends."""
         self.until_ms = until_ms
         places = {place for _, (_, place) in seats}
         self.is_measured = bool(places - {ONE})
         """True if the call must be measured: tokens or money count."""
+        self.guesses = any(place in _LIKELY for place in places)
+        """True if something holds an estimate."""
+        told = [
+            purse for rule, (purse, _) in seats if rule.kind == RATE and not (rule.attempts or rule.is_shadow)
+        ]
+        self.requests = tuple(purse for purse in told if purse.at_once)
+        """Rates of the caller, of which its answers tell what is left."""
+        self.tokens = tuple(purse for purse in told if not purse.at_once)
+        self.told, self.told_s = b"", 0.0
+        """What answers tell of them, and since when."""
         enforced = [rule for rule, _ in seats if not rule.is_shadow]
         budgets = [rule for rule in enforced if rule.is_money]
         self.has_money = bool(places & {NANOUSD, LIKELY_NANOUSD})

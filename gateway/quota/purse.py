@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.quota.contract import MONEY, RATE, ROLLING, SLICES, SLOTS, Refusal, Terms
+from gateway.quota.contract import ROLLING, SLICES, SLOTS, Refusal, Terms
 from gateway.quota.rule import Rule
 
 ONE = 0
@@ -68,6 +68,9 @@ class Purse:
     at_once: bool = False
     """Requests are used when they are taken: nothing of them is held."""
     has_slots: bool = False
+    is_money: bool = False
+    is_wall: bool = False
+    """The most that a call can take is held, and no call goes out without it."""
     accounts: dict[int, int] = field(default_factory=dict)
     """Part of a rolling window (else 0) → where the journal counts its use."""
     account: int = -1
@@ -85,10 +88,16 @@ class Purse:
     dry_need: int = 0
     refusal: Refusal | None = None
     """The last one that the store gave."""
+    level: float = 0.0
+    """Rates: what there was in all, as far as this worker can know, at `level_s` (0: nobody asked yet)."""
+    level_s: float = 0.0
+    seen: int = 0
+    """What had been consumed then by this worker's calls."""
     busy_s: float = 0.0
     """Slots: how long a call keeps one, the running mean."""
     told_returned: int = 0
     told_held: int = 0
+    """What the store takes for held."""
 
     @classmethod
     def of(cls, bucket: str, rule: Rule, terms: Terms, until_ms: float) -> Purse:
@@ -104,6 +113,8 @@ class Purse:
         self.measure = _SPENT.get(rule.measure, 0)
         self.at_once = rule.measure == "requests"
         self.has_slots = rule.kind == SLOTS
+        self.is_money = rule.is_money
+        self.is_wall = rule.strict and not rule.is_shadow
 
     def part_at(self, wall_ms: int) -> int:
         """The part of a rolling window that a moment is in, never one before the last; 0 for others."""
@@ -121,19 +132,23 @@ class Purse:
         """The account of a part."""
         return f"{self.bucket}#{part}" if self.terms.kind == ROLLING else self.bucket
 
-    @property
-    def is_money(self) -> bool:
-        """True for budgets."""
-        return self.terms.kind in (MONEY, ROLLING)
-
-    @property
-    def is_rate(self) -> bool:
-        """True for requests and tokens per time."""
-        return self.terms.kind == RATE
-
     def target(self) -> int:
         """What it would like to have: the demand of a second, and at least a thousandth of the limit."""
         return max(int(self.demand) + self.asked, self.terms.most >> FLOOR_SHIFT, 1)
+
+    def remaining(self, consumed: int, owners: int, now_s: float) -> int:
+        """Rates: what the bucket still has, as far as we can know: it refills, and each of `owners` takes
+        from it as much as we do (`consumed`, in all). No less than what we have ourselves."""
+        terms = self.terms
+        if self.level_s:
+            self.level += (now_s - self.level_s) * 1000 * terms.limit / terms.window_ms
+        else:
+            self.level = float(terms.burst)
+        self.level -= (consumed - self.seen) * owners
+        self.level_s, self.seen = now_s, consumed
+        if self.level > terms.burst:
+            self.level = terms.burst
+        return max(0, int(self.level), min(self.balance, terms.burst))
 
     def note(self, need: int) -> None:
         """A call needs so much."""

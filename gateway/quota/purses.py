@@ -7,69 +7,23 @@ and milliseconds of the day's clock for windows. The algorithm is escrow with re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from gateway.quota.contract import SLICES, Exchange, Refusal, Reply, Terms, Want
+from gateway.quota.hold import Ask, Book, Hold, Seat
 from gateway.quota.purse import ONE, Purse, Spent
 
 LEASE_S = 27.0
 """Purses serve for so long after the last exchange that was answered: 0.9 of the store's lease."""
 RENEW_S = 1.0
 """An owner that has nothing to say says so this often."""
-PAIRS = 7
-"""Accounts that one record of the journal takes."""
 KEPT_PARTS = SLICES + 2
 """Parts of a rolling window whose accounts are kept: older ones take no holds and were told."""
 
-Seat = tuple[Purse, int]
-"""A purse that a call needs, and the place of the need in the call's amounts."""
-
-
-class Book(Protocol):
-    """Where holds and use are written so that they outlive the worker (`link.journal.Journal`)."""
-
-    values: Any
-
-    def account(self, name: str) -> int: ...
-    def forget(self, at: int) -> None: ...
-    def hold(self, pairs: Iterable[tuple[int, int]]) -> int: ...
-    def clear(self, at: int) -> None: ...
-    def held(self) -> Container[int]: ...
-
-
-class Pair(NamedTuple):
-    """What a hold takes of one purse."""
-
-    purse: Purse
-    covered: int
-    """What the purse was debited: the need, or 0 where the store could not be asked."""
-    need: int
-    account: int
-
-
-class Hold:
-    """What one attempt (or, of calls at once, one call) holds."""
-
-    __slots__ = ("pairs", "records")
-
-    def __init__(self, pairs: list[Pair], records: Sequence[int]) -> None:
-        self.pairs = pairs
-        self.records = records
-
-
-class Ask:
-    """A want on its way to the store. `decided` is called once, with a hold or a refusal."""
-
-    __slots__ = ("amounts", "decided", "id", "seats", "who")
-
-    def __init__(self, number: int, who: str, seats: Sequence[Seat], amounts: Sequence[int]) -> None:
-        self.id = number
-        self.who = who
-        self.seats = seats
-        self.amounts = amounts
-        self.decided: Callable[[Hold | Refusal], None] | None = None
-        """None once nobody waits: what is granted then stays in the purses."""
+PLACES = 14
+"""Places of one record of the journal after its first: an account and an amount for each of seven purses. The
+place after them names the record in which a longer hold goes on."""
 
 
 class Purses:
@@ -82,6 +36,8 @@ class Purses:
         """Workers that asked the store in the last 2 s."""
         self.until_s = 0.0
         """Until when purses may serve: the lease, by our own clock."""
+        self.has_refunds = False
+        """True if a purse that is shut has something to give back: within 5 ms."""
         self._journal = journal
         self._values = journal.values
         self._purses: dict[str, Purse] = {}
@@ -130,12 +86,16 @@ class Purses:
         for purse, place in seats:
             if purse.balance < amounts[place]:
                 return None
-        hold = self._hold(seats, amounts)
+        hold = self._written(seats, amounts)
         for purse, place in seats:
             need = amounts[place]
             purse.balance -= need
-            # The running mean of needs is kept where calls ask the store.
             purse.asked += need
+            if purse.at_once:
+                self._values[purse.account] += need
+                self._news.add(purse)
+            else:
+                purse.held += need
             if not purse.is_active:
                 purse.is_active = True
                 self._active.add(purse)
@@ -146,11 +106,23 @@ class Purses:
     def uncovered(self, seats: Sequence[Seat], amounts: Sequence[int], served: Iterable[Purse]) -> Hold:
         """A hold without the store: of the purses in `served` as if they had it, of all others as usual."""
         free = set(served)
-        hold = self._hold(seats, amounts, free)
+        hold = self._written(seats, amounts)
+        hold.uncovered = free
         for purse, place in seats:
-            if purse not in free:
-                purse.balance -= amounts[place]
+            need = amounts[place]
+            if purse.at_once:
+                self._values[purse.account] += need
+                self._news.add(purse)
+                purse.balance = max(purse.balance - need, -purse.held)
+            elif purse not in free:
+                purse.balance -= need
+                purse.held += need
         return hold
+
+    def consumed(self, purse: Purse) -> int:
+        """Of a rate: what calls have used in all, and what those under way hold."""
+        used: int = self._values[purse.account]
+        return used + purse.held
 
     def refusal(self, seats: Sequence[Seat], amounts: Sequence[int], now_s: float) -> Refusal | None:
         """The store's last word, if it still stands: so much was refused a moment ago."""
@@ -182,54 +154,63 @@ class Purses:
 
     def settle(self, hold: Hold, spent: Spent | None) -> tuple[dict[str, int], int]:
         """Ends a hold: what was used (None: not known, so all that was held) is written down, the rest goes
-        back. Returns what was charged to accounts of money, and by how much that passes what was held."""
-        values = self._values
+        back. Returns what was charged to accounts of money, and by how much that passes what was held as the
+        most it could be."""
+        values, news = self._values, self._news
         charges: dict[str, int] = {}
         overshoot = 0
-        for purse, covered, need, account in hold.pairs:
-            used = 0
+        at = hold.record + 1
+        end = at + PLACES
+        for purse, place in hold.seats:
+            if purse.at_once:
+                continue
+            need, used = hold.amounts[place], 0
             if not purse.has_slots:
                 used = need if spent is None else spent[purse.measure]
+                # The account is that of the hold's own time, which stands in the journal.
+                account = values[at]
+                at += 2
+                if at == end:
+                    at = values[end] + 1
+                    end = at + PLACES
                 if used:
                     values[account] += used
                 if purse.is_money:
                     charges[self._names[account]] = used
-                    overshoot = max(overshoot, used - need)
+                    if used - need > overshoot and purse.is_wall and need:
+                        overshoot = used - need
+            covered = need
+            if hold.uncovered and purse in hold.uncovered:
+                covered = 0
             purse.held -= covered
             purse.balance += covered - used
             if purse.balance < 0:
                 # What was used beyond the hold comes from what else we have. More than that is no debt of
                 # ours: the store takes it from the total.
                 purse.balance = max(purse.balance, -purse.held)
-            self._news.add(purse)
-        for record in hold.records:
-            self._journal.clear(record)
+            elif not purse.is_open:
+                self.has_refunds = True
+            news.add(purse)
+        if hold.record >= 0:
+            self._journal.clear(hold.record)
         return charges, overshoot
 
-    def _hold(self, seats: Sequence[Seat], amounts: Sequence[int], free: Iterable[Purse] = ()) -> Hold:
-        """Writes down what is taken. Raises `JournalFull`, and has done nothing then."""
-        written = [
+    def release(self, hold: Hold, slots: Sequence[Seat]) -> Hold:
+        """Parts a hold in two: the calls at once that a call holds until its end, which are returned, and
+        what its first attempt holds."""
+        kept = Hold(slots, hold.amounts, -1)
+        kept.uncovered = hold.uncovered
+        hold.seats = [seat for seat in hold.seats if seat not in slots]
+        return kept
+
+    def _written(self, seats: Sequence[Seat], amounts: Sequence[int]) -> Hold:
+        """Writes down what is about to be held. Raises `JournalFull`; nothing has changed then."""
+        pairs = [
             (purse.account, amounts[place])
             for purse, place in seats
-            if not (purse.at_once or purse.has_slots) and amounts[place]
+            if not (purse.at_once or purse.has_slots)
         ]
-        records = [
-            self._journal.hold(written[begin : begin + PAIRS]) for begin in range(0, len(written), PAIRS)
-        ]
-        pairs: list[Pair] = []
-        for purse, place in seats:
-            need = amounts[place]
-            if purse.at_once:
-                self._values[purse.account] += need
-                if purse in free:
-                    purse.balance = max(purse.balance - need, -purse.held)
-                self._news.add(purse)
-            else:
-                # Also of a need of 0: a call that is passed through says only afterwards what it used.
-                covered = 0 if purse in free else need
-                purse.held += covered
-                pairs.append(Pair(purse, covered, need, purse.account))
-        return Hold(pairs, records)
+        return Hold(seats, amounts, self._journal.hold(pairs) if pairs else -1)
 
     # what is said to the store
 
@@ -237,14 +218,6 @@ class Purses:
     def is_hurried(self) -> bool:
         """True if somebody waits for an exchange: a call, or whoever recalled something."""
         return bool(self._queue or self._acks)
-
-    @property
-    def has_refunds(self) -> bool:
-        """True if a purse that is shut has something to give back: within 5 ms."""
-        return any(
-            not purse.is_open and (purse.balance > 0 or purse.returned != purse.told_returned)
-            for purse in self._news
-        )
 
     @property
     def has_news(self) -> bool:
@@ -328,6 +301,7 @@ class Purses:
             if purse.held != purse.told_held:
                 held[purse.bucket] = purse.told_held = purse.held
         self._news = set()
+        self.has_refunds = False
         return used, returned, held
 
     # what the store says
@@ -350,6 +324,8 @@ class Purses:
             if ask is not None:
                 hold = self._granted(ask)
                 if hold is not None:
+                    if reply.over:
+                        hold.over = [purse for purse, _ in ask.seats if purse.bucket in reply.over]
                     decided.append((ask, hold))
         for refusal in reply.refused:
             ask = self._asked.pop(refusal.id, None)
@@ -393,6 +369,8 @@ class Purses:
         """Every 100 ms: demand fades, what is idle goes back, ended windows are closed."""
         for purse in list(self._active):
             purse.decay()
+            if purse.held != purse.told_held:
+                self._news.add(purse)
             if wall_ms >= purse.until_ms:
                 self._shut(purse)
             elif purse.is_open and (excess := purse.excess()) > 0:
@@ -438,6 +416,7 @@ class Purses:
         if purse.balance > 0:
             purse.returned += purse.balance
             purse.balance = 0
+            self.has_refunds = True
         self._news.add(purse)
 
     def _gain(self, bucket: str, amount: int) -> None:
@@ -447,6 +426,7 @@ class Purses:
         purse.balance += amount
         if not purse.is_open:
             self._news.add(purse)
+            self.has_refunds = True
 
     def _take_in(self, reply: Reply) -> None:
         for bucket, amount in reply.slices.items():
@@ -466,20 +446,35 @@ class Purses:
 
     def _granted(self, ask: Ask) -> Hold | None:
         """What was granted is ours; a hold of it, or None if nobody waits for it."""
-        for purse, _ in ask.seats:
+        for purse, place in ask.seats:
             purse.dry_until_s = 0.0
+            # The store counts what it grants as held, until it hears otherwise.
+            purse.told_held += ask.amounts[place]
         if ask.decided is not None:
-            return self._hold(ask.seats, ask.amounts)
+            return self._owned(ask)
         for purse, place in ask.seats:
             purse.balance += ask.amounts[place]
             self._news.add(purse)
+        self.has_refunds = True
         return None
+
+    def _owned(self, ask: Ask) -> Hold:
+        hold = self._written(ask.seats, ask.amounts)
+        for purse, place in ask.seats:
+            need = ask.amounts[place]
+            if purse.at_once:
+                self._values[purse.account] += need
+                self._news.add(purse)
+            else:
+                purse.held += need
+        return hold
 
     def _refused(self, ask: Ask, refusal: Refusal, now_s: float) -> None:
         purse = self._purses.get(refusal.bucket)
         if purse is None:
             return
         purse.refusal = refusal
+        purse.level, purse.level_s, purse.seen = refusal.free, now_s, self.consumed(purse)
         purse.dry_until_s = now_s + refusal.dry_ms / 1000
         purse.dry_need = next((ask.amounts[place] for each, place in ask.seats if each is purse), 0)
 

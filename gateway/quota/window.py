@@ -40,6 +40,23 @@ def window(every: str, timezone: str, now_ms: int) -> Window:
     return Window(first.isoformat(), starts_s * 1000, ends_s * 1000)
 
 
+def named(name: str, every: str, timezone: str) -> Window | None:
+    """The window of a name that `window` gave; None if it is not the name of such a window, since the rule
+    had others then."""
+    try:
+        begins = datetime.fromisoformat(name)
+    except ValueError:
+        return None
+    if begins.tzinfo is None:
+        # Noon: where a date has no midnight, it has a noon.
+        tries = [datetime.combine(begins.date(), time(12), _zone(timezone))]
+    else:
+        # Where the clock changes within an hour, its first or its last moments are another's.
+        tries = [begins, begins + timedelta(minutes=30), begins + timedelta(seconds=_HOUR_S - 1)]
+    found = (window(every, timezone, int(moment.timestamp()) * 1000) for moment in tries)
+    return next((each for each in found if each.name == name), None)
+
+
 def slice_index(window_ms: int, now_ms: int) -> int:
     """The slice of a rolling window that a moment is in, counted from the epoch."""
     return now_ms // (window_ms // SLICES)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +23,12 @@ from gateway.quota.contract import Balance, Event, Exchange, Reply, StoreDown, T
 from gateway.quota.shelf import rule_of
 from gateway.stores import ledger, tables
 from gateway.stores.ledger import Ledger
+from gateway.stores.retention import Retention
 
 Result = TypeVar("Result")
 
+KEEP_DAYS = 400
+"""A year, and a month to look back on it."""
 _BALANCES_AT_ONCE = 500
 """Balances that are made before others get the loop: about 2 ms."""
 
@@ -42,11 +46,12 @@ _STEPS_PER_CHECKPOINT = 500
 
 class EmbeddedStore:
     """`contract.Store` over a file. `now_ms`: milliseconds since the epoch, the store's only clock.
+    `keep_days`: how long usage rows are kept; `expire` lets older ones go, some at each call.
 
     Raises `tables.NewerState` if a later version wrote the file, `sqlite3.Error` if it cannot be opened.
     """
 
-    def __init__(self, path: Path | str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, path: Path | str, now_ms: Callable[[], int], keep_days: int = KEEP_DAYS) -> None:
         self._path = str(path)
         self._now_ms = now_ms
         self._connection = sqlite3.connect(self._path, isolation_level=None)
@@ -56,6 +61,9 @@ class EmbeddedStore:
         self._checkpoint: asyncio.Future[None] | None = None
         tables.open_tables(self._connection, tables.TABLES + ledger.TABLES)
         self._ledger = Ledger(self._connection)
+        self._retention = Retention(self._connection, keep_days)
+        self._is_behind = False
+        """The book may have taken a step that is not in the file."""
         self.book = self._read()
 
     async def hello(self, owner: str, epoch: int, got: Mapping[str, int]) -> None:
@@ -77,7 +85,7 @@ class EmbeddedStore:
         return self._do(lambda: self.book.bury(owner, epoch, used, holds, self._now_ms(), fresh))
 
     async def expire(self) -> list[str]:
-        return self._do(lambda: self.book.expire(self._now_ms()))
+        return self._do(lambda: self.book.expire(self._now_ms()), is_time_to_prune=True)
 
     async def set_terms(self, terms: Mapping[str, Terms]) -> list[str]:
         return self._do(lambda: self.book.set_terms(terms, self._now_ms()))
@@ -120,33 +128,46 @@ class EmbeddedStore:
         tables.load(self._connection, book, self._now_ms())
         return book
 
-    def _do(self, step: Callable[[], Result]) -> Result:
+    def _do(self, step: Callable[[], Result], *, is_time_to_prune: bool = False) -> Result:
         """Takes a step of the book and writes what it changed. What cannot be written has not happened: the
-        book is read anew."""
+        book is read anew, now or before the next step."""
         try:
+            if self._is_behind:
+                self._read_again()
             result = step()
             changes, self.book.changes = self.book.changes, Changes()
-            if changes == Changes():
-                return result
-            self._connection.execute("BEGIN IMMEDIATE")
-            tables.write(self._connection, self.book, changes)
-            self._ledger.write(changes)
-            self._connection.execute("COMMIT")
-            self._steps += 1
-            if self._steps % _STEPS_PER_CHECKPOINT == 0 and (
-                self._checkpoint is None or self._checkpoint.done()
-            ):
-                loop = asyncio.get_running_loop()
-                self._checkpoint = loop.run_in_executor(None, _checkpoint, self._path)
-        except (KeyError, ValueError):
-            raise
+            if changes != Changes() or is_time_to_prune:
+                self._is_behind = True
+                self._write(changes, is_time_to_prune=is_time_to_prune)
+                self._is_behind = False
+            return result
         except sqlite3.Error as error:
+            raise StoreDown(f"{self._path}: {error}") from error
+        finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self._ledger = Ledger(self._connection)
-            self.book = self._read()
-            raise StoreDown(f"{self._path}: {error}") from error
-        return result
+            if self._is_behind:
+                with suppress(sqlite3.Error):
+                    self._read_again()
+
+    def _read_again(self) -> None:
+        self._ledger = Ledger(self._connection)
+        self.book = self._read()
+        self._is_behind = False
+
+    def _write(self, changes: Changes, *, is_time_to_prune: bool) -> None:
+        now_ms = self._now_ms()
+        self._connection.execute("BEGIN IMMEDIATE")
+        tables.write(self._connection, self.book, changes)
+        self._ledger.write(changes, now_ms)
+        if is_time_to_prune:
+            self._retention.step(now_ms, self._ledger.rows)
+            self._ledger.forget_accounts()
+        self._connection.execute("COMMIT")
+        self._steps += 1
+        if self._steps % _STEPS_PER_CHECKPOINT == 0 and (self._checkpoint is None or self._checkpoint.done()):
+            loop = asyncio.get_running_loop()
+            self._checkpoint = loop.run_in_executor(None, _checkpoint, self._path)
 
     async def _look(self, question: Callable[[sqlite3.Connection], Result]) -> Result:
         """Asks the file of a connection of its own, in a thread: it sees one moment, and delays nobody."""

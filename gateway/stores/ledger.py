@@ -22,11 +22,15 @@ TABLES = f"""
 CREATE TABLE IF NOT EXISTS usage (row INTEGER PRIMARY KEY, {", ".join(_COLUMNS)});
 CREATE INDEX IF NOT EXISTS usage_by_time ON usage (time_ms);
 CREATE TABLE IF NOT EXISTS accounts (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, posted INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, posted INTEGER NOT NULL,
+    posted_ms INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS charges (row INTEGER NOT NULL, account INTEGER NOT NULL, amount INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS charges_by_row ON charges (row);
 CREATE TABLE IF NOT EXISTS entries (
     time_ms INTEGER NOT NULL, account INTEGER NOT NULL, kind TEXT NOT NULL, amount INTEGER NOT NULL,
     who TEXT NOT NULL, note TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS entries_by_account ON entries (account);
+CREATE INDEX IF NOT EXISTS entries_by_time ON entries (time_ms);
 """
 GROUPS = {
     **{name: name for name in ("key", "team", "model", "target", "status", "outcome", "request_id")},
@@ -46,9 +50,9 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._accounts: dict[str, int] = {}
-        self._row = connection.execute("SELECT coalesce(max(row), 0) FROM usage").fetchone()[0]
+        self._row: int = connection.execute("SELECT coalesce(max(row), 0) FROM usage").fetchone()[0]
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, now_ms: int) -> None:
         """Rows, entries and what is posted."""
         first = self._row + 1
         self._row += len(changes.rows)
@@ -60,7 +64,7 @@ class Ledger:
             self._connection.executemany(
                 "INSERT INTO charges VALUES (?, ?, ?)",
                 [
-                    (first + place, self._account(account), amount)
+                    (first + place, self._account(account, now_ms), amount)
                     for place, row in enumerate(changes.rows)
                     for account, amount in row[-1].items()
                 ],
@@ -68,12 +72,19 @@ class Ledger:
         if changes.entries:
             self._connection.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)",
-                [(entry.time_ms, self._account(entry.account), *entry[2:]) for entry in changes.entries],
+                [
+                    (entry.time_ms, self._account(entry.account, now_ms), *entry[2:])
+                    for entry in changes.entries
+                ],
             )
         if changes.posted:
             self._connection.executemany(
-                "UPDATE accounts SET posted = posted + ? WHERE id = ?",
-                [(amount, self._account(account)) for account, amount in changes.posted.items() if amount],
+                "UPDATE accounts SET posted = posted + ?, posted_ms = ? WHERE id = ?",
+                [
+                    (amount, now_ms, self._account(account, now_ms))
+                    for account, amount in changes.posted.items()
+                    if amount
+                ],
             )
 
     def unknown(self, rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -81,7 +92,16 @@ class Ledger:
         query = "SELECT 1 FROM usage WHERE time_ms = ? AND request_id = ? AND attempt = ?"
         return [row for row in rows if not self._connection.execute(query, tuple(row[:3])).fetchone()]
 
-    def _account(self, name: str) -> int:
+    def forget_accounts(self) -> None:
+        """Some may have been deleted."""
+        self._accounts.clear()
+
+    @property
+    def rows(self) -> int:
+        """The number of the last row: grows with every one that is written."""
+        return self._row
+
+    def _account(self, name: str, now_ms: int) -> int:
         found = self._accounts.get(name)
         if found is None:
             if len(self._accounts) >= _ACCOUNTS:
@@ -89,7 +109,7 @@ class Ledger:
             row = self._connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
             if row is None:
                 cursor = self._connection.execute(
-                    "INSERT INTO accounts (name, posted) VALUES (?, 0)", (name,)
+                    "INSERT INTO accounts (name, posted, posted_ms) VALUES (?, 0, ?)", (name, now_ms)
                 )
                 found = cursor.lastrowid or 0
             else:

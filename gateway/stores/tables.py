@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS outs (
     bucket TEXT NOT NULL, owner TEXT NOT NULL, given INTEGER NOT NULL, used INTEGER NOT NULL,
     returned INTEGER NOT NULL, out INTEGER NOT NULL, written TEXT NOT NULL, parts TEXT NOT NULL,
     held INTEGER NOT NULL, open INTEGER NOT NULL, PRIMARY KEY (bucket, owner)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outs_by_owner ON outs (owner);
 """
 
 
@@ -61,6 +62,7 @@ def load(connection: sqlite3.Connection, book: Book, now_ms: int) -> None:
         (name, Terms(*json.loads(terms))) for name, terms in connection.execute("SELECT * FROM rules")
     )
     book.forgotten.update(connection.execute("SELECT name, epoch FROM forgotten").fetchall())
+    book.newest.update(book.forgotten)
     for _, name, epoch, state, ended_ms, seq, reply, is_back in connection.execute("SELECT * FROM owners"):
         owner = Owner(name, epoch, now_ms + LEASE_MS, state, ended_ms, seq, is_back=bool(is_back))
         owner.reply = reply_of(reply) if reply is not None else None
@@ -150,7 +152,9 @@ def write(connection: sqlite3.Connection, book: Book, changes: Changes) -> None:
         ],
     )
     connection.executemany(
-        "INSERT OR REPLACE INTO outs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "given = excluded.given, used = excluded.used, returned = excluded.returned, out = excluded.out, "
+        "written = excluded.written, parts = excluded.parts, held = excluded.held, open = excluded.open",
         [
             (
                 bucket.id,

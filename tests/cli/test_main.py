@@ -17,7 +17,7 @@ def headgate(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command() -> None:
     done = headgate("--help")
     assert done.returncode == 0
-    for command in ("serve", "check", "keys", "schema", "simulate", "version"):
+    for command in ("serve", "check", "keys", "budget", "spend", "ledger", "schema", "simulate", "version"):
         assert f"\n  {command} " in done.stdout
 
 

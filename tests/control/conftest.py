@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from gateway.clock import now_ms
 from gateway.control.admin import build_app
 from gateway.control.admin_port import AdminPort
+from gateway.control.budget_routes import BudgetRoutes
 from gateway.control.exposition import Exposition
+from gateway.link.keeper_queries import NoAnswer
 from gateway.telemetry import table
 from gateway.telemetry.slots import SlotFile
 
@@ -28,6 +31,7 @@ class Fake:
         self.reasons: list[str] = []
         self.accepts = True
         self.reloads = 0
+        self.scrapes = 0
 
     def not_ready(self) -> list[str]:
         return self.reasons
@@ -48,6 +52,23 @@ class Fake:
         self.reloads += 1
         return self.accepts
 
+    def scraped(self) -> None:
+        self.scrapes += 1
+
+
+class NoKeeper:
+    """A keeper that does not answer."""
+
+    async def ask(self, what: str, *, within_s: float = 5, **details: Any) -> Any:
+        raise NoAnswer("The keeper does not answer: it is being started again.")
+
+
+def no_budgets() -> BudgetRoutes:
+    """The routes of budgets, with nobody to ask."""
+    return BudgetRoutes(
+        NoKeeper(), lambda: [{"policy_name": "month", "name": "month", "measure": "usd"}], now_ms
+    )
+
 
 Serve = Callable[..., Awaitable[str]]
 
@@ -65,7 +86,9 @@ async def serve_admin(fake: Fake, tmp_path: Path) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(*, loopback: bool = True) -> str:
-            port = AdminPort(build_app(fake, Exposition(tmp_path, lambda: ()), loopback=loopback))
+            port = AdminPort(
+                build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), loopback=loopback)
+            )
             listener = socket.create_server(("127.0.0.1", 0))
             await port.start(listener)
             stack.push_async_callback(port.close)

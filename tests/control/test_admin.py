@@ -10,25 +10,31 @@ import pytest
 
 from gateway.control.admin import build_app, is_loopback
 from gateway.control.exposition import Exposition
-from tests.control.conftest import KEY, Fake, Serve
+from tests.control.conftest import KEY, Fake, Serve, no_budgets
 
 OPEN = [("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")]
-GUARDED = [
-    ("GET", "/admin/policy"),
-    ("GET", "/admin/targets"),
-    ("GET", "/admin/workers"),
-    ("POST", "/admin/reload"),
-]
+GUARDED = {
+    ("GET", "/admin/policy"): 200,
+    ("GET", "/admin/targets"): 200,
+    ("GET", "/admin/workers"): 200,
+    ("POST", "/admin/reload"): 200,
+    ("GET", "/admin/budgets"): 503,
+    ("POST", "/admin/budgets/none/top-up"): 404,
+    ("POST", "/admin/budgets/none/reset"): 404,
+    ("GET", "/admin/spend"): 503,
+    ("GET", "/admin/ledger/verify"): 503,
+}
+"""Route → what it answers those who may ask: there is no keeper here, and no budget called none."""
 
 
 def test_every_route_is_in_these_tables(fake: Fake, tmp_path: Path) -> None:
-    app = build_app(fake, Exposition(tmp_path, lambda: ()), loopback=True)
+    app = build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), loopback=True)
     routes = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()
         if route.resource is not None and route.method != "HEAD"
     }
-    assert routes == {*OPEN, *GUARDED}
+    assert routes == {*OPEN, *((method, path.replace("none", "{name}")) for method, path in GUARDED)}
 
 
 async def ask(http: aiohttp.ClientSession, method: str, url: str, **headers: str) -> tuple[int, Any]:
@@ -53,16 +59,17 @@ async def test_health_and_metrics_are_open_to_all(
 async def test_admin_routes_need_a_key_or_a_loopback_listener_asked_by_its_name(
     http: aiohttp.ClientSession, serve_admin: Serve, fake: Fake, method: str, path: str
 ) -> None:
+    answered = GUARDED[method, path]
     for loopback, headers, status in [
-        (True, {}, 200),
-        (True, {"host": "localhost:9464"}, 200),
+        (True, {}, answered),
+        (True, {"host": "localhost:9464"}, answered),
         (True, {"host": "evil.example"}, 401),
         (True, {"authorization": "Bearer wrong"}, 401),
-        (True, {"authorization": f"Bearer {KEY}", "host": "gateway.internal"}, 200),
+        (True, {"authorization": f"Bearer {KEY}", "host": "gateway.internal"}, answered),
         (False, {}, 401),
         (False, {"host": "localhost"}, 401),
         (False, {"authorization": "Bearer wrong"}, 401),
-        (False, {"authorization": f"Bearer {KEY}"}, 200),
+        (False, {"authorization": f"Bearer {KEY}"}, answered),
     ]:
         url = await serve_admin(loopback=loopback)
         reloads = fake.reloads

@@ -76,6 +76,7 @@ async def test_message_of_nobody_closes_the_connection(home: House) -> None:
 
 async def test_want_is_granted_from_what_lay_idle_elsewhere(home: House) -> None:
     rich, poor = await hoarder(home), await home.worker()
+    home.keeper._exchanges.recall_s = 30.0
     reply = await poor.wants(1, calls=4)
     assert reply.parked == {1: named(["calls"])} and reply.recalls == {}
     assert await rich.told(RECALL) == named(["calls"])
@@ -116,23 +117,6 @@ async def test_parked_wants_are_decided_in_their_order(home: House) -> None:
     await rich.told(RECALL)
     await rich.exchange(returned=full({"calls": 10}), acks=named(["calls"]))
     assert (await asking[0].answer()).granted == [1]
-
-
-async def test_two_hoarders_that_cross_over_two_buckets_are_both_decided(home: House) -> None:
-    one, other = await home.worker("worker-1"), await home.worker("worker-2")
-    await one.exchange(wishes=full({"left": 10}))
-    await other.exchange(wishes=full({"right": 10}))
-    needs = {"left": 10, "right": 10}
-    # Each brings what it has.
-    one.send(returned=full({"left": 10}), wants=[want(1, needs, {"left": 10})])
-    other.send(returned=full({"right": 10}), wants=[want(1, needs, {"right": 10})])
-    granted, refused = 0, 0
-    for worker in (one, other):
-        while not (reply := await worker.answer()).granted and not reply.refused:
-            await worker.told(RECALL) if reply.parked and worker is other else None
-        granted += len(reply.granted)
-        refused += len(reply.refused)
-    assert (granted, refused) == (1, 1)
 
 
 async def test_owner_of_another_host_answers_by_an_event(home: House) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from gateway.link.keeper_queries import KeeperQueries, NoAnswer
 from gateway.quota.contract import Exchange
 from tests.control.keeping.keeper_process import KeeperProcess
-from tests.control.keeping.purse import MONEY, SLOTS, Purse, money, slots, want
+from tests.control.keeping.purse import MONEY, SLOTS, Purse, money, row, slots, want
 from tests.control.keeping.worker_process import start_worker
 from tests.running import eventually
 
@@ -45,6 +47,14 @@ async def join(keeper: KeeperProcess) -> AsyncIterator[Join]:
     yield join
     for purse in joined:
         await purse.close()
+
+
+@pytest.fixture
+async def books(keeper: KeeperProcess) -> AsyncIterator[KeeperQueries]:
+    """Control's link."""
+    books = KeeperQueries(str(keeper.socket))
+    yield books
+    await books.close()
 
 
 # exchanges
@@ -170,24 +180,28 @@ async def test_exchanges_of_a_keeper_that_is_killed_are_answered_once_by_the_nex
         for _ in range(20):
             used += 1
             need = next(number)
-            reply = await worker.exchange(used={bucket: used}, wants=[want(need, {bucket: 3})])
+            asked = [want(need, {bucket: 3})]
+            reply = await worker.exchange(used={bucket: used}, rows=[row(used, bucket)], wants=asked)
             granted += len(reply.granted)
         used += 1
-        worker.link.send(Exchange("", 0, 0, used={bucket: used}, wants=[want(next(number), {bucket: 3})]))
+        asked = [want(next(number), {bucket: 3})]
+        worker.link.send(Exchange("", 0, 0, used={bucket: used}, rows=[row(used, bucket)], wants=asked))
+        if death:  # at another moment: it may have been booked
+            await asyncio.sleep(0.0003 * death)
         keeper.kill()
         keeper.start()
-        replies = len(worker.replies)
-        await worker.until(lambda replies=replies: worker.link.is_free)
+        await worker.hears("connected", death + 2)
+        await worker.until(lambda: worker.link.is_free)
         granted += len(worker.replies[-1].granted)
-        assert len(worker.heard("lost")) == death + 1
     assert (granted, used, worker.link.got) == (64, 63, {bucket: 192})
     reply = await worker.exchange(wants=[want(next(number), {bucket: 1000})])
     assert reply.refused[0].free == 1000 - 192
     assert keeper.rows(f"SELECT spent, total FROM buckets WHERE id = '{bucket}'") == [(63, 1000 - 63)]
+    assert keeper.rows("SELECT count(*), count(DISTINCT request_id) FROM usage") == [(63, 63)]
 
 
 async def test_worker_that_is_killed_costs_what_it_held_and_no_more(
-    keeper: KeeperProcess, join: Join, bucket: str
+    keeper: KeeperProcess, join: Join, bucket: str, books: KeeperQueries
 ) -> None:
     owner = f"dying-{next(NUMBERS)}"
     process = start_worker(
@@ -204,8 +218,9 @@ async def test_worker_that_is_killed_costs_what_it_held_and_no_more(
     assert reply.refused[0].free == 850, "50 were used, 100 held"
     reply = await other.exchange(wants=[want(3, {bucket: 850})])
     assert reply.granted == [3]
-    entries = keeper.rows(f"SELECT kind, sum(amount) FROM entries WHERE account = '{bucket}' GROUP BY kind")
-    assert entries == [("crash", 150)]
+    rule = bucket.partition("|")[0]
+    assert [row["spent"] for row in await books.ask("balances", rule=rule)] == [150]
+    assert await books.ask("verify") == []
 
 
 async def test_keeper_and_worker_that_are_both_killed_are_settled_at_the_next_start(
@@ -223,3 +238,40 @@ async def test_keeper_and_worker_that_are_both_killed_are_settled_at_the_next_st
     await eventually(lambda: not list(keeper.journals.glob(f"{owner}.*")))
     reply = await other.exchange(terms=slots(bucket), wants=[want(1, {bucket: 10})])
     assert reply.granted == [1], "calls of the dead are over"
+
+
+# what operators ask
+
+
+async def test_long_answers_come_in_parts_and_exchanges_pass_them(
+    join: Join, bucket: str, books: KeeperQueries
+) -> None:
+    worker = await join("worker")
+    rule, number = bucket.partition("|")[0], 3000
+    terms = slots(*(f"{rule}|key=k{each}|" for each in range(number)))
+    await worker.exchange(terms=terms, wants=[want(each, {name: 1}) for each, name in enumerate(terms)])
+    asked = [asyncio.ensure_future(books.ask("balances", rule=rule)) for _ in range(4)]
+    passed = 0
+    while not all(answer.done() for answer in asked):
+        await worker.exchange()
+        passed += 1
+    for answer in asked:
+        assert {row["bucket"] for row in answer.result()} == set(terms)
+    assert passed > 5
+
+
+async def test_top_up_and_reset_are_told_and_questions_without_an_answer_say_why(
+    join: Join, bucket: str, books: KeeperQueries
+) -> None:
+    worker = await join("worker")
+    await worker.exchange(terms=money(bucket), wants=[want(1, {bucket: 600})])
+    await worker.exchange(used={bucket: 600}, rows=[row(1, bucket, 600)])
+    topped = await books.ask("adjust", bucket=bucket, amount=50, who="me", note="a gift")
+    assert (topped["spent"], topped["free"]) == (600, 450)
+    reset = await books.ask("reset", rule=bucket.partition("|")[0], subject="all", who="me", note="")
+    assert [row["free"] for row in reset] == [1000]
+    for question in ({"what": "adjust", "bucket": "no|all|", "amount": 1}, {"what": "reset", "rule": "no"}):
+        with pytest.raises(NoAnswer, match="There is no bucket"):
+            await books.ask(**question, who="me", note="")
+    with pytest.raises(NoAnswer, match="nonsense"):
+        await books.ask("spend", by=["nonsense"], since_ms=0, until_ms=1)

@@ -39,6 +39,18 @@ def test_other_vocabulary_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+def test_vocabulary_that_is_not_there_is_said_and_a_guess_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(vocabulary, "files", lambda _: tmp_path)
+    vocabulary._ratio.cache_clear()
+    try:
+        assert [bytes_per_token("gpt-4o"), bytes_per_token("gpt-4o-mini")] == [START, START]
+    finally:
+        vocabulary._ratio.cache_clear()
+    assert capfd.readouterr().err.count("there is no vocabulary o200k_base") == 1
+
+
 def test_models_start_from_their_vocabulary_and_others_from_a_safe_guess() -> None:
     ratios = {
         name: bytes_per_token(name) for name in ("gpt-4o", "openai/gpt-5-mini", "gpt-4", "llama-3.1-8b")

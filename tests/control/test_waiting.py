@@ -85,6 +85,26 @@ def test_owner_that_stays_silent_is_forgotten_at_its_deadline(waiting: Waiting) 
     assert numbers(waiting.due(6.0)) == [2], "nobody is asked any more"
 
 
+def test_want_is_parked_once_and_dropped_with_its_owner(waiting: Waiting) -> None:
+    waiting.park(parked(1, "x"))
+    waiting.park(parked(2, "x"))
+    assert len(waiting) == 2
+    waiting.drop("asker-1")
+    assert numbers(waiting.due(5.0)) == [2]
+
+
+def test_wants_come_late_with_an_answer_that_others_wait_for(waiting: Waiting) -> None:
+    wait = Parked("asker-9", 1, Want(9, "app", {"x": 1, "y": 1}, {}), frozenset("x"), 5.0)
+    waiting.park(wait)
+    for needs in ({"x": 1}, {"y": 1}):
+        mine = [Want(3, "app", needs, {})]
+        assert waiting.comes_late("a", 1, ["x"], mine), "it returns what they wait for"
+        assert waiting.comes_late("a", 7, [], mine), "it has nothing to return"
+        assert not waiting.comes_late("a", 1, [], mine), "it crossed the recall"
+        assert not waiting.comes_late("c", 9, ["x"], mine), "it was not asked"
+    assert not waiting.comes_late("a", 1, ["x"], [Want(3, "app", {"z": 1}, {})])
+
+
 def test_those_who_were_refused_are_told_once_and_in_time() -> None:
     refusals = Refusals()
     for owner in ("a", "b", "late"):

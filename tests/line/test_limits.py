@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
-from gateway.simulator.faults import Fault
 from gateway.simulator.server import Simulator
-from tests.line.conftest import StartRelay, StartScripted
-from tests.relaying import CHAT, Answered, Relay
+from tests.line.conftest import StartRelay
+from tests.relaying import CHAT, Relay
 from tests.running import eventually, policy_for
-from tests.scripted import answer as answer_of
+from tests.stores.invariants import broken
 
 SHORT = {**CHAT, "max_tokens": 20}
 
@@ -63,4 +60,4 @@ async def test_budget_is_a_wall(start: StartRelay, simulator: Simulator) -> None
     bucket = next(iter(relay.store.book.buckets))
     assert 0 < relay.store.spent(bucket) <= 100_000
     assert relay.store.spent(bucket) == sum(row[-1][bucket] for row in rows)
-    assert relay.store.book.check() == []
+    assert broken(relay.store.book) == []

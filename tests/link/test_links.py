@@ -13,7 +13,18 @@ import pytest
 
 from gateway.link import control_end, worker_end
 from gateway.link.control_end import WorkerLinks
-from gateway.link.frames import HELLO, LOG, LOGGED, PREPARE, PREPARED, SWITCH, SWITCHED, FrameReader, frame
+from gateway.link.frames import (
+    HELLO,
+    KEEPER,
+    LOG,
+    LOGGED,
+    PREPARE,
+    PREPARED,
+    SWITCH,
+    SWITCHED,
+    FrameReader,
+    frame,
+)
 from gateway.link.worker_end import ControlLink
 from tests.running import eventually
 
@@ -154,3 +165,20 @@ async def test_policy_with_the_same_hash_and_other_secrets_is_taken_up(
             await asyncio.wait_for(links.all_switched(1), 5)
             switching = asyncio.ensure_future(links.switch({"hash": "same", "secret": "new"}))
     assert await switching == []
+
+
+async def test_each_gets_only_the_secrets_it_needs(links: WorkerLinks, tmp_path: Path) -> None:
+    worker, keeper = await join(tmp_path), await join(tmp_path)
+    worker.says(HELLO, index=0, pid=1)
+    keeper.says(HELLO, index=KEEPER, pid=2)
+    await eventually(lambda: len(links.in_force()) == 1)
+    tables = {
+        "hash": "h1", "stamp": 5, "rules": [], "providers": [{"key": "sk-1"}],
+        "store": {"redis": "redis://:pw@h"}, "alerts": {"secret": "s3cret"},
+    }  # fmt: skip
+    switching = asyncio.create_task(links.switch(tables))
+    kind, told = await worker.next()
+    assert (kind, set(told)) == (PREPARE, {"hash", "stamp", "rules", "providers"})
+    kind, told = await keeper.next()
+    assert (kind, set(told)) == (PREPARE, {"hash", "stamp", "rules", "store"})
+    await switching

@@ -54,7 +54,7 @@ def billed(draw: st.DrawFn, input_tokens: int, output_tokens: int, *, has_audio:
     return usage
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data(), table=tables(), input_tokens=TOKENS, output_tokens=TOKENS, has_audio=st.booleans())
 def test_no_usage_within_the_bounds_costs_more_than_what_is_held(
     data: st.DataObject, table: dict[str, Any], input_tokens: int, output_tokens: int, has_audio: bool
@@ -72,8 +72,9 @@ def test_no_usage_within_the_bounds_costs_more_than_what_is_held(
         assert price.cost_nanousd(usage) <= held
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(table=tables(), count=st.integers(0, 60))
+@example({"standard": [(0, dict.fromkeys(KINDS, 1))]}, 1)
 def test_seven_lines_of_one_token_each_are_held_with_all_their_rounding(
     table: dict[str, Any], count: int
 ) -> None:
@@ -83,7 +84,7 @@ def test_seven_lines_of_one_token_each_are_held_with_all_their_rounding(
         assert price.cost_nanousd(usage) <= price.worst(4 * count).nanousd(4 * count, 3 * count)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(prices=PRICES, tokens=st.tuples(TOKENS, TOKENS))
 def test_not_a_nano_dollar_more_than_rounding_is_held_beyond_what_a_call_can_cost(
     prices: dict[str, int], tokens: tuple[int, int]
@@ -97,7 +98,7 @@ def test_not_a_nano_dollar_more_than_rounding_is_held_beyond_what_a_call_can_cos
     assert price.worst(tokens[0]).nanousd(*tokens) - price.cost_nanousd(usage) <= 6
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(table=tables(), input_tokens=TOKENS, left=st.integers(0, 5_000) | st.integers(0, 10**12))
 @example({"standard": [(0, dict.fromkeys(KINDS, 1_000))]}, 0, 0)
 @example({"standard": [(0, dict.fromkeys(KINDS, 1_000))]}, 1, 4)
@@ -126,15 +127,25 @@ def test_longer_inputs_are_held_at_the_dearest_price_they_may_reach() -> None:
 
 @pytest.mark.parametrize(
     ("pinned", "pico"),
-    [("", 9), ("auto", 9), ("scale", 9), ("default", 2), ("flex", 2), ("priority", 9)],
-)
-def test_tier_that_a_call_pins_bounds_its_price(pinned: str, pico: int) -> None:
+    [
+        ("", 9), ("auto", 9), ("scale", 9), ("default", 2), ("flex", 2), ("priority", 9),
+        (None, 9), (["flex"], 9), ({}, 9), (7, 9),
+    ],
+)  # fmt: skip
+def test_tier_that_a_call_pins_bounds_its_price(pinned: object, pico: int) -> None:
     table = {
         "standard": [(0, priced(input=2, output=4))],
         "flex": [(0, priced(input=1, output=2))],
         "priority": [(0, priced(input=9, output=8))],
     }
     assert Price.from_table(table).worst(10, service_tier=pinned).input_pico == pico
+
+
+@pytest.mark.parametrize("tier", ["default", "standard"])
+def test_tier_that_a_call_pins_may_be_full_and_another_answer_it(tier: str) -> None:
+    table = {"standard": [(0, priced(input=1))], "flex": [(0, priced(input=2))]}
+    table[tier] = [(0, priced(input=9))]
+    assert Price.from_table(table).worst(10, service_tier="flex").input_pico == 9
 
 
 def test_audio_is_held_only_where_there_may_be_some() -> None:
@@ -147,7 +158,7 @@ def test_fees_are_charged_and_held_by_the_call_and_by_the_search() -> None:
     price = Price.from_table({"standard": [(0, priced(input=1_000))], "fees": {"call": 5, "search": 70}})
     assert price.cost_nanousd(Usage(input=2)) == 7
     assert price.cost_nanousd(Usage(input=2, reasoning=1, searches=2)) == 147
-    assert price.worst(2, searches=2) == Worst(1_000, 0, 145)
+    assert price.worst(2, searches=2) == Worst.of(1_000, 0)._replace(fee_nanousd=145)
 
 
 def test_free_model_is_held_at_nothing() -> None:

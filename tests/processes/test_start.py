@@ -167,6 +167,13 @@ def test_log_that_cannot_be_written(tmp_path: Path, policies: Path) -> None:
     assert_refused(ended, "--log /nonexistent/calls.jsonl cannot be written")
 
 
+def test_ledger_that_is_none(tmp_path: Path, policies: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ledger.db").write_bytes(b"something else, and longer than a page" * 200)
+    ended = serve_and_end(tmp_path, "--policies", str(policies), *ANY, "--state", str(tmp_path / "broken"))
+    assert_refused(ended, "ledger.db cannot be opened")
+
+
 async def test_open_files_are_raised_to_what_is_allowed(gateway: Gateway) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     for pid in gateway.running()["worker_pids"]:

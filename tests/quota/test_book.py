@@ -173,6 +173,10 @@ def test_what_the_buried_say_changes_nothing() -> None:
     assert book.exchange(ask(book, "a", 2, {"x|": 5}, used={"x|": 100}), 1).granted == []
     book.hello("a", 1, {}, 1)
     assert (book.balances(1)[0].spent, book.balances(1)[0].free) == (100, 900)
+    book.exchange(ask(book, "b", 1, {"x|": 300}), 1)
+    book.bury("b", 1, {}, {"x|": 200}, 1)
+    book.hello("b", 1, {}, 1)
+    assert (book.balances(1)[0].spent, book.balances(1)[0].free) == (300, 700)
 
 
 def test_an_epoch_that_was_never_buried_is_spent_until_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.quota.bound import IMAGE_TOKENS, OVERHEAD_TOKENS, TOOLS_TOKENS, Bound, bound_input, within
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import Call, read_call
+from tests.quota.sounds import wav
 from tests.quota.vocabulary import NAMES, counted, prompt_tokens
 
 SOLID = "https://example.org/cat.png"
@@ -24,6 +26,11 @@ def call_of(endpoint: str = "chat", /, **fields: Any) -> Call:
 
 def asks(*parts: Any, **fields: Any) -> Call:
     return call_of(messages=[{"role": "user", "content": list(parts)}], **fields)
+
+
+def says(**fields: Any) -> Call:
+    """A call of plain text: the short way, if no field says more."""
+    return call_of(messages=[{"role": "user", "content": "x"}], **fields)
 
 
 def image(url: Any) -> dict[str, Any]:
@@ -130,7 +137,9 @@ def test_image_counts_as_the_dearest_whatever_its_bytes() -> None:
 
 
 def test_audio_is_bounded_by_its_bytes_and_priced_as_audio() -> None:
-    call = asks({"type": "input_audio", "input_audio": {"data": "A" * 9_000, "format": "wav"}})
+    data = base64.b64encode(wav(samples=6_706)).decode()
+    assert len(data) == 9_000
+    call = asks({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}})
     bound = bound_input(call)
     assert (bound.audio_bytes, bound.has_audio, bound.unbounded) == (9_000, True, "")
     assert bound.tokens == call.size + OVERHEAD_TOKENS
@@ -139,13 +148,28 @@ def test_audio_is_bounded_by_its_bytes_and_priced_as_audio() -> None:
 
 
 def test_spoken_answer_may_cost_what_audio_costs() -> None:
-    assert not bound_input(asks("x", modalities=["text"])).has_audio
-    assert bound_input(asks("x", modalities=["text", "audio"]))[4:] == (True, 0, "")
-    assert bound_input(asks("x", audio={"voice": "alloy", "format": "wav"})).has_audio
-    assert bound_input(asks("x", modalities=["text", "image"])).unbounded == "modalities"
+    assert not bound_input(says(modalities=["text"])).has_audio
+    assert bound_input(says(modalities=["text", "audio"]))[4:] == (True, 0, "")
+    assert bound_input(says(audio={"voice": "alloy", "format": "wav"})).has_audio
+    assert bound_input(says(modalities=["text", "image"])).unbounded == "modalities"
 
 
 PART = "messages[].content[]"
+NOWHERE = {
+    "chat_template": False,
+    "compound_custom": True,
+    "conversation": False,
+    "data_sources": True,
+    "enable_search": True,
+    "file_ids": False,
+    "models": False,
+    "plugins": True,
+    "previous_response_id": False,
+    "search_parameters": True,
+    "search_settings": True,
+    "web_search_options": True,
+}
+"""Fields that bring in what is not in the body, and whether that is a search."""
 
 
 @pytest.mark.parametrize(
@@ -161,13 +185,12 @@ PART = "messages[].content[]"
         (asks({"type": "image_url", "image_url": SOLID}), f"{PART}.image_url", 0),
         (asks(image(None)), f"{PART}.image_url", 0),
         (asks({"type": "input_audio", "input_audio": {"data": SOLID}}), f"{PART}.input_audio", 0),
+        (asks({"type": "input_audio", "input_audio": {"data": "ZkxhQw" * 9}}), f"{PART}.input_audio", 0),
         (asks({"type": "input_audio"}), f"{PART}.input_audio", 0),
         (call_of(messages=[{"role": "assistant", "audio": {"id": "audio_1"}}]), "messages[].audio", 0),
         (call_of(messages=[{"role": "user", "content": {"type": "file"}}]), f"{PART}.file", 0),
-        (asks("x", web_search_options={}), "web_search_options", 1),
-        (asks("x", previous_response_id="resp_1"), "previous_response_id", 0),
-        (asks("x", data_sources=[{}]), "data_sources", 1),
-        (asks("x", tools=[{"type": "web_search"}]), "tools[].type", 1),
+        *((says(**{name: {}}), name, int(is_search)) for name, is_search in NOWHERE.items()),
+        (says(tools=[{"type": "web_search"}]), "tools[].type", 1),
         (asks("x", tools={"type": "function"}), "", 0),
         (asks("x", tools=[{"type": "function", "function": {}}, {"type": "custom"}]), "", 0),
         (asks("x", web_search_options=None, plugins=False), "", 0),
@@ -200,7 +223,7 @@ ANY = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     endpoint=st.sampled_from(("chat", "completions", "embeddings")),
     fields=st.dictionaries(
@@ -215,6 +238,14 @@ def test_no_body_is_too_odd_to_be_bounded(endpoint: str, fields: dict[str, Any])
     bound = bound_input(call)
     assert bound.tokens >= OVERHEAD_TOKENS
     assert 0 <= bound.text_bytes <= call.size
+
+
+@pytest.mark.parametrize("field", ["tools", "functions"])
+def test_tools_are_counted_twice_since_templates_write_them_anew(field: str) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    call = says(**{field: tools})
+    twice = len(json.dumps(tools, separators=(",", ":")))
+    assert bound_input(call).tokens == call.size + twice + OVERHEAD_TOKENS + TOOLS_TOKENS
 
 
 def test_tools_that_cannot_be_written_count_as_the_body() -> None:

@@ -119,6 +119,29 @@ def test_what_was_written_off_is_explained_before_what_was_given_since() -> None
     assert (out.lost, out.out, bucket.free) == (0, 80, 500)
 
 
+def test_a_rate_that_was_lost_and_found_counts_what_is_given_afterwards() -> None:
+    bucket, out = full(Terms(RATE, 60, burst=60, window_ms=MINUTE))
+    bucket.take(out, 40)
+    bucket.write_off(out, 0)
+    bucket.take(out, 20)
+    bucket.use(out, 30, 0, 0)
+    assert (bucket.out, bucket.free) == (20, 0)
+    bucket.give_back(out, 10, 0)
+    assert (bucket.out, bucket.free) == (20, 0)
+    bucket.give_back(out, 15, 0)
+    assert (bucket.out, bucket.free) == (5, 15)
+
+
+def test_what_was_used_in_slices_long_past_is_forgotten() -> None:
+    bucket, out = full(Terms(ROLLING, 10**9, window_ms=60 * MINUTE))
+    for part in range(2_000):
+        bucket.take(out, 1)
+        bucket.refill(part * MINUTE)
+        bucket.use(out, 1, part, part * MINUTE)
+    assert sum(out.parts.values()) == len(out.parts) == 24 * 60 + 121
+    assert min(out.parts) == 2_000 - len(out.parts)
+
+
 def test_use_of_a_slice_that_has_left_the_window_changes_no_total() -> None:
     bucket, out = full(Terms(ROLLING, 100, window_ms=60 * MINUTE))
     bucket.take(out, 80)

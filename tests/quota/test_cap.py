@@ -40,7 +40,7 @@ def call_of(endpoint: str = "chat", /, **fields: Any) -> Call:
         (call_of(max_tokens=0), Asked(None, 1)),
         (call_of(n=0, max_tokens=None), Asked(None, 1)),
         (call_of("completions", prompt="a", max_tokens=0), Asked(0, 1)),
-        (call_of("completions", prompt="a", n=2, best_of=5), Asked(None, 5)),
+        (call_of("completions", prompt="a", n=2, best_of=5), Asked(None, 5, has_unseen=True)),
         (call_of("completions", prompt=["a", "b", "c"], n=2, best_of=1), Asked(None, 6)),
         (call_of("completions", prompt=[1, 2, 3]), Asked(None, 1)),
         (call_of("completions", prompt=[[1, 2], [3]], n=4), Asked(None, 8)),
@@ -111,9 +111,13 @@ def test_cap_shrinks_to_what_is_left_but_not_below_the_floor(
     assert fitting_cap(asked, cap, left, floor) == fits
 
 
+def worst_of(input_pico: int, output_pico: int, fee_nanousd: int) -> Worst:
+    return Worst.of(input_pico, output_pico)._replace(fee_nanousd=fee_nanousd)
+
+
 @settings(deadline=None)
 @given(
-    worst=st.builds(Worst, *[st.integers(0, 10**8)] * 2, st.integers(0, 10**6)),
+    worst=st.builds(worst_of, *[st.integers(0, 10**8)] * 2, st.integers(0, 10**6)),
     nanousd=st.integers(0, 10**11),
     input_tokens=st.integers(0, 10**5),
     asked=st.builds(Asked, st.none(), st.integers(1, 5), st.integers(0, 50)),

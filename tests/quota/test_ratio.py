@@ -32,6 +32,16 @@ def test_what_providers_report_takes_over(truth: float) -> None:
     assert 8_000 / truth < ratio.input_tokens(Bound(10_000, 8_000)) < 1.2 * 8_000 / truth
 
 
+def test_start_weighs_as_much_as_one_call_of_a_thousand_tokens() -> None:
+    ratio = Ratio(2.0)
+    shares = []
+    for _ in range(20):
+        ratio.learn(Bound(9_000, 6_000), reported(1_000))
+        shares.append((6 - ratio.bytes_per_token) / 4)
+    assert shares[0] == pytest.approx(0.487, abs=0.001)
+    assert shares[-1] == pytest.approx(0.027, abs=0.001)
+
+
 def test_cached_tokens_count_as_well() -> None:
     ratio = Ratio()
     for _ in range(100):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.quota.book import Book
 from gateway.quota.bucket import Bucket
-from gateway.quota.contract import RATE, Terms
-from gateway.quota.tickets import BAN_MS, KEPT_MS, Tickets
+from gateway.quota.contract import RATE, Exchange, Terms, Want
+from gateway.quota.tickets import BAN_MS, KEPT_MS, MOST, Tickets
 
 TEN_A_SECOND = Terms(RATE, 600, burst=10, window_ms=60_000)
 
@@ -54,3 +55,22 @@ def test_who_lets_a_ticket_lapse_gets_no_other_and_who_was_not_seen_loses_all() 
     tickets.ask("a", 5_000)
     tickets.claim("a", 1, 5_000)
     assert tickets.owed == 0 and tickets.next_ms() is None
+
+
+def test_bans_that_are_over_are_forgotten_while_others_wait() -> None:
+    tickets = Tickets()
+    for number in range(20_000):
+        now_ms = number * 100
+        tickets.lapse(now_ms)
+        tickets.give(f"caller {number}", 1, now_ms + 10)
+    assert len(tickets._banned) <= 2_000
+
+
+def test_beyond_so_many_tickets_there_is_only_an_estimate() -> None:
+    book = Book()
+    terms = {"r|": Terms(RATE, 600_000, burst=1, window_ms=60_000)}
+    for seq in range(1, MOST + 3):
+        book.exchange(
+            Exchange("w", 1, seq, terms=terms, wants=[Want(seq, f"caller {seq}", {"r|": 1}, {})]), 0
+        )
+    assert len(book.buckets["r|"].tickets) == MOST

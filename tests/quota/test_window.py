@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.quota.window import Window, slice_index, window
+from gateway.quota.window import Window, named, slice_index, window
 
 EVERY = ("hour", "day", "week", "month")
 ZONES = (
@@ -95,13 +95,28 @@ def test_window_of_a_moment(every: str, zone: str, now: str, expected: Window) -
 
 
 @given(every=st.sampled_from(EVERY), zone=st.sampled_from(ZONES), now_ms=moments_ms)
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_windows_tile_the_time_line(every: str, zone: str, now_ms: int) -> None:
     found = window(every, zone, now_ms)
     assert found.starts_ms <= now_ms < found.ends_ms
     assert window(every, zone, found.ends_ms - 1) == window(every, zone, found.starts_ms) == found
     assert window(every, zone, found.ends_ms).starts_ms == found.ends_ms
     assert window(every, zone, found.starts_ms - 1).ends_ms == found.starts_ms
+    assert named(found.name, every, zone) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        ("rolling", "day"),
+        ("", "hour"),
+        ("2026-11-25", "month"),
+        ("2026-11-25", "week"),
+        ("2026-11-25", "hour"),
+    ],
+)
+def test_window_that_a_rule_does_not_have_is_none(name: str, every: str) -> None:
+    assert named(name, every, "Europe/Berlin") is None
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -114,6 +129,7 @@ def test_names_are_unique_and_in_order_over_every_change_of_a_clock(zone: str) -
         if before != after:
             hours = walked("hour", zone, day, day + 86_400_000)
             assert len({hour.name for hour in hours}) == len(hours)
+            assert [named(hour.name, "hour", zone) for hour in hours] == hours
             assert 23 <= len(hours) <= 26
     names = [found.name for found in walked("day", zone, days[0], days[-1])]
     assert names == sorted(set(names))

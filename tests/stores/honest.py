@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.quota.contract import RATE, ROLLING, SLICES, SLOTS, Exchange, Reply, Terms, Want
-from tests.stores.conformance import row
+from tests.stores.teller import row
 
 STOPS_MS = 27_000
 """After so long without an answer a worker spends nothing of its purses."""

@@ -11,9 +11,9 @@ import random
 from typing import Any
 
 from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Exchange, Reply, Store, Terms
-from tests.stores.conformance import Clock
 from tests.stores.honest import Worker
 from tests.stores.invariants import broken
+from tests.stores.teller import Clock
 
 MINUTE = 60_000
 RULES = {
@@ -89,9 +89,13 @@ class Machine:
             raise
 
     async def step(self) -> None:
-        self.steps += 1
         name = self.dice.choices(self._names, self._weights)[0]
-        await getattr(self, f"_{name}")(self.dice.choice(self.workers))
+        await self.act(name, self.dice.choice(self.workers))
+
+    async def act(self, name: str, worker: Worker) -> None:
+        """One thing of `WEIGHTS`."""
+        self.steps += 1
+        await getattr(self, f"_{name}")(worker)
         book = getattr(self.store, "book", None)
         if book is not None:
             assert broken(book) == []
@@ -143,7 +147,9 @@ class Machine:
         book = getattr(self.store, "book", None)
         known = book.owners.get(f"{exchange.owner}@{exchange.epoch}") if book is not None else None
         is_new = known is None or exchange.seq > known.seq
+        before = self._given() if known is not None and not is_new and not known.is_back else None
         reply = await self.store.exchange(exchange)
+        assert before is None or before == self._given(), "what is said again, or late, gives something"
         if is_new:
             self._look_for_idle(exchange, reply)
         for worker in (*self.workers, *self.lost):
@@ -168,6 +174,11 @@ class Machine:
                 outs = book.buckets[refusal.bucket].outs
                 me = f"{exchange.owner}@{exchange.epoch}"
                 assert not any(out.open and out.idle for key, out in outs.items() if key != me), refusal
+
+    def _given(self) -> int:
+        """To all owners, in all."""
+        buckets = self.store.book.buckets.values()  # type: ignore[attr-defined]
+        return sum(out.given for bucket in buckets for out in bucket.outs.values())
 
     def _alive(self) -> set[tuple[str, int]]:
         return {(worker.name, worker.epoch) for worker in self.workers}

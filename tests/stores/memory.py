@@ -8,7 +8,7 @@ from typing import Any
 from gateway.quota.book import Book
 from gateway.quota.changes import EXPLAINED, Changes
 from gateway.quota.contract import Balance, Event, Exchange, Reply, Terms
-from tests.stores.conformance import Clock
+from tests.stores.teller import Clock
 
 
 class MemoryStore:

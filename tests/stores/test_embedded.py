@@ -1,4 +1,4 @@
-"""The embedded store: what every store does, and what outlives its process."""
+"""The embedded store: what outlives its process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ import pytest
 from gateway.quota.contract import Exchange, StoreDown, Want
 from gateway.stores.embedded import EmbeddedStore
 from gateway.stores.tables import NewerState
-from tests.stores.conformance import DAY, MONEY_1000, Conformance, MakeStore, Teller, free, opened, row
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.now_ms = 1_764_000_000_000
-
-    async def advance(self, ms: int) -> None:
-        self.now_ms += ms
+from tests.stores.teller import DAY, MONEY_1000, HandClock, MakeStore, Teller, free, opened, row
 
 
 @pytest.fixture
@@ -32,10 +24,6 @@ def make_store(tmp_path: Path, clock: HandClock) -> MakeStore:
         return EmbeddedStore(tmp_path / "ledger.db", lambda: clock.now_ms)
 
     return make
-
-
-class TestEmbedded(Conformance):
-    """The suite of all stores."""
 
 
 async def test_a_store_that_is_opened_again_goes_on_where_it_was(make_store: MakeStore) -> None:
@@ -115,3 +103,44 @@ async def test_a_window_that_ended_leaves_memory_and_is_found_again(
     assert reply.granted == [9]
     assert await free(again, DAY) == 0
     assert await again.verify() == []
+
+
+async def test_the_latest_window_leaves_memory_when_it_is_surely_over(
+    make_store: MakeStore, clock: HandClock
+) -> None:
+    store = await make_store()
+    assert isinstance(store, EmbeddedStore)
+    owner = Teller(store, "w0")
+    await owner.tell({DAY: 500}, terms={DAY: MONEY_1000})
+    await owner.tell(used={DAY: 100}, returned={DAY: 400}, rows=[row({DAY: 100})])
+    for days, left in ((31, [DAY]), (2, [])):
+        await clock.advance(days * 86_400_000)
+        await owner.tell()
+        await store.expire()
+        assert list(store.book.buckets) == left
+    assert store.book.owners["w0@1"].buckets == set()
+
+
+async def test_an_earlier_epoch_is_given_nothing_after_the_later_was_forgotten(
+    make_store: MakeStore, clock: HandClock
+) -> None:
+    store = await make_store()
+    first, second = Teller(store, "w0", 1), Teller(store, "w0", 2)
+    for owner in (first, second):
+        await owner.tell({DAY: 100}, terms={DAY: MONEY_1000})
+    await store.bury("w0", 2, {}, {})
+    await clock.advance(600_001)
+    await store.expire()
+    first.store = again = await make_store()
+    assert (await first.tell({DAY: 100})).granted == []
+    assert await free(again, DAY) == 900
+
+
+async def test_who_was_not_told_that_its_purse_is_shut_is_told_by_the_store_that_is_opened_again(
+    make_store: MakeStore,
+) -> None:
+    store = await make_store()
+    owner, _ = await opened(store, "w0", DAY, MONEY_1000, 500)
+    await store.set_terms({"day": MONEY_1000._replace(limit=900, stamp=1)})
+    owner.store = await make_store()
+    assert (await owner.tell()).shut == [DAY]

@@ -13,16 +13,9 @@ import pytest
 from gateway.stores.embedded import EmbeddedStore
 from tests.stores.machine import Machine
 from tests.stores.memory import MemoryStore
+from tests.stores.teller import HandClock
 
 SEED = int(os.environ.get("MACHINE_SEED", "1"))
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.now_ms = 1_764_000_000_000
-
-    async def advance(self, ms: int) -> None:
-        self.now_ms += ms
 
 
 async def run_embedded(path: Path, seed: int, steps: int) -> None:
@@ -35,11 +28,11 @@ async def run_embedded(path: Path, seed: int, steps: int) -> None:
 @pytest.mark.parametrize("seed", range(SEED, SEED + 8))
 async def test_the_book(seed: int) -> None:
     clock = HandClock()
-    await Machine(MemoryStore(clock), clock, seed).run(10_000)
+    await Machine(MemoryStore(clock), clock, seed).run(11_000)
 
 
 async def test_the_embedded_store(tmp_path: Path) -> None:
-    await run_embedded(tmp_path / "ledger.db", SEED, 20_000)
+    await run_embedded(tmp_path / "ledger.db", SEED, 12_000)
 
 
 def kept(store: EmbeddedStore, now_ms: int) -> dict[str, object]:
@@ -85,7 +78,7 @@ async def test_a_store_that_is_opened_again_is_the_same_after_every_step(tmp_pat
     clock = HandClock()
     store = EmbeddedStore(tmp_path / "ledger.db", lambda: clock.now_ms)
     machine = Machine(store, clock, SEED)
-    for _ in range(600):
+    for _ in range(400):
         await machine.step()
         await store.expire()  # writes what only time has changed
         again = EmbeddedStore(tmp_path / "ledger.db", lambda: clock.now_ms)

@@ -185,6 +185,20 @@ def test_streams_open_goes_up_and_down(meters: Meters, path: Path) -> None:
     assert Read(path).names() == set()
 
 
+def test_what_limits_do_is_counted(meters: Meters, path: Path) -> None:
+    for mode in ("enforce", "shadow", "enforce"):
+        meters.limit_refused("search-rate", mode)
+    for _ in range(3):
+        meters.purse_hit()
+    meters.purse_missed()
+    meters.overshot(1_500)
+    read = Read(path)
+    assert read.count(table.LIMIT_REFUSED, ("search-rate", "enforce")) == 2
+    assert read.count(table.LIMIT_REFUSED, ("search-rate", "shadow")) == 1
+    assert (read.count(table.PURSE_HITS, ("true",)), read.count(table.PURSE_HITS, ("false",))) == (3, 1)
+    assert read.count(table.OVERSHOOT, ()) == 1_500
+
+
 def test_sums_over_the_files_of_all_workers_are_what_was_counted(tmp_path: Path) -> None:
     for worker in range(3):
         meters = Meters(SlotFile.create(tmp_path / f"worker-{worker}"))

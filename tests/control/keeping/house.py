@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.control.keeper import Keeper
+from gateway.control.keeper import Keeper, Opener
 from gateway.link.control_end import WorkerLinks
 from gateway.link.keeper_queries import KeeperQueries
 from gateway.quota.contract import Store
@@ -23,14 +23,16 @@ from tests.running import eventually
 class House:
     """`keeper` and what stands around it; `store` is what it keeps."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, opener: Opener | None = None) -> None:
         self.folder = folder
         self.journals = folder / "journal"
         self.journals.mkdir(exist_ok=True)
-        self.store = MemoryStore(folder)
+        self.store: Any = MemoryStore(folder)
         self.links = WorkerLinks(lambda lines, settled: settled(), _no_answer)
         self.link = KeeperQueries(str(self.socket))
         SlotFile.create(folder / "slots", slots=64)
+        self._opener = opener or self._open
+        self.workers: list[Worker] = []
         self._policies = 0
         self.keeper = self._new_keeper()
 
@@ -45,8 +47,9 @@ class House:
             keeper_socket_fd=_bound(self.socket).detach(),
             journals=str(self.journals),
             slots=str(self.folder / "slots"),
+            recall_s=0.0,
         )
-        return Keeper(options, self._open)
+        return Keeper(options, self._opener)
 
     async def _open(self, table: Mapping[str, Any], state: Path) -> Store:
         return self.store
@@ -67,7 +70,8 @@ class House:
 
     async def worker(self, name: str = "worker-0", epoch: int = 1, **how: Any) -> Worker:
         """One that is connected."""
-        return await Worker.join(self.socket, name, epoch, **how)
+        self.workers.append(await Worker.join(self.socket, name, epoch, **how))
+        return self.workers[-1]
 
     def calls(self, call: str) -> list[dict[str, Any]]:
         """What the store was asked so far, of one kind."""
@@ -81,17 +85,25 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path) -> AsyncIterator[House]:
-    """A keeper that keeps a store, with no rules yet."""
-    with_keeper = House(folder)
-    await with_keeper.links.start(_bound(folder / "control.sock"))
-    await with_keeper.keeper.start()
-    await with_keeper.link.start()
-    await with_keeper.policy()
-    yield with_keeper
-    await with_keeper.link.close()
-    await with_keeper.keeper.finish()
-    await with_keeper.links.close()
+async def house(folder: Path, opener: Opener | None = None) -> AsyncIterator[House]:
+    """A keeper that keeps a store, with no rules yet: one in memory, or what `opener` opens."""
+    async with living(House(folder, opener)) as home:
+        await home.policy()
+        yield home
+
+
+@asynccontextmanager
+async def living(home: House) -> AsyncIterator[House]:
+    """A house whose keeper runs; it has no policy yet."""
+    await home.links.start(_bound(home.folder / "control.sock"))
+    await home.keeper.start()
+    home.link.start()
+    yield home
+    for worker in home.workers:
+        worker.leave()
+    await home.link.close()
+    await home.keeper.finish()
+    await home.links.close()
 
 
 def rule(name: str, limit: int, **more: Any) -> dict[str, Any]:

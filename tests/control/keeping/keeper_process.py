@@ -36,7 +36,8 @@ class KeeperProcess:
         command = [sys.executable, "-m", "gateway.control.keeper", "--state", str(self.folder)]
         command += ["--control-socket", str(self.folder / "none.sock"), "--journals", str(self.journals)]
         command += ["--slots", str(self.folder / "slots"), "--keeper-socket-fd", str(fds[0])]
-        command += ["--life-fd", str(fds[1])]
+        # Longer than 5 ms, so that it matters to no test how busy the machine is.
+        command += ["--life-fd", str(fds[1]), "--recall-s", "0.5"]
         return subprocess.Popen(command, cwd=ROOT, pass_fds=fds)
 
     def kill(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.link.keeper_link import KeeperLink
 from gateway.quota.contract import Exchange, Reply, Terms, Want
+from gateway.quota.row import Row
 
 SLOTS = Terms("slots", 10)
 MONEY = Terms("money", 1000)
@@ -112,3 +113,10 @@ def money(*buckets: str) -> dict[str, Terms]:
 def slots(*buckets: str) -> dict[str, Terms]:
     """The terms of buckets of ten calls at once."""
     return dict.fromkeys(buckets, SLOTS)
+
+
+def row(number: int, bucket: str, charge: int = 1) -> Row:
+    """The usage row of a call that cost so many nano-dollars, posted to one budget."""
+    tokens = (10, 0, 0, 0, 5, 0, 0)
+    names = ("app", "search", "fast", "openai/gpt-4o")
+    return Row(1000 + number, f"{bucket}{number}", 1, *names, 200, "ok", *tokens, charge, 0, {bucket: charge})

@@ -1,0 +1,203 @@
+"""Deaths of processes under load: the books never fall below the provider's bill, and agree with it again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.running import Gateway, eventually
+from tests.shows.books import Books, StateFolder
+from tests.shows.callers import Answer, Line, body_of, worst_nanousd
+from tests.shows.provider import CHEAP, PRICES, Provider, cost_of, total_of
+from tests.shows.world import MODEL, Deploy, embedded, policy_of, provider, started
+
+VICTIMS = ("worker", "keeper", "control", "all")
+CALLERS = 12
+MOST_TOKENS = 40
+RULES = "budgets: [{name: all, usd: 1000, every: month}]\nlimits: [{name: calls, concurrent: 100}]"
+QUIET_S = 3.0
+"""Within so long after a death what the dead held is settled."""
+
+
+@dataclass
+class Seen:
+    """What callers saw."""
+
+    answered: dict[str, str] = field(default_factory=dict)
+    """Gateway's request id → the provider's id of the answer."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    unanswered: int = 0
+    """Calls whose connection broke."""
+
+
+class Load:
+    """Callers that call until they are told to stop; each ends the call it has begun."""
+
+    def __init__(self, address: Callable[[], str], seed: int) -> None:
+        self._address = address
+        self._dice = random.Random(seed)
+        self.seen = Seen()
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CALLERS):
+                tasks.create_task(self._caller(Line(self._address(), "key-0")))
+
+    async def _caller(self, line: Line) -> None:
+        while not self.stopping.is_set():
+            simulate = {
+                "first_token_ms": self._dice.randrange(40),
+                "output_tokens": self._dice.randrange(1, 40),
+            }
+            text = f"What is {self._dice.getrandbits(40):x}?"
+            answer = await line.call(body_of(MODEL, text, MOST_TOKENS, simulate=simulate))
+            self._note(answer)
+            if answer.status != 200:
+                await asyncio.sleep(0.01)
+        line.close()
+
+    def _note(self, answer: Answer) -> None:
+        self.seen.outcomes[f"{answer.status} {answer.code}".strip()] += 1
+        if answer.status == 200:
+            self.seen.answered[answer.headers["x-request-id"]] = answer.document["id"]
+        elif not answer.status:
+            self.seen.unanswered += 1
+
+
+class Deaths:
+    """Kills again and again, and looks at the books after each."""
+
+    def __init__(self, gateway: Gateway, upstream: Provider, seed: int) -> None:
+        self._gateway, self._upstream, self._seed = gateway, upstream, seed
+        self._dice = random.Random(seed)
+        self._state = StateFolder(gateway.state)
+        self._account = ""
+        self.largest = worst_nanousd(b"x" * 250, MOST_TOKENS, PRICES[CHEAP][0], PRICES[CHEAP][2])
+        self.over = 0
+        """Nano-dollars that are posted beyond the bill, for what the dead held."""
+        self.outcomes: Counter[str] = Counter()
+        self.back_s: list[tuple[float, str]] = []
+
+    async def one(self, turn: int, victim: str) -> None:
+        """A burst of calls, a death in it, and what is left when all is quiet."""
+        load = Load(lambda: str(self._gateway.running()["listen"]), self._seed * 1000 + turn)
+        loading = asyncio.create_task(load.run())
+        await asyncio.sleep(self._dice.uniform(0.05, 0.5))
+        self._compare()
+        killed_s = time.monotonic()
+        await self._kill(victim)
+        self._compare()
+        await self._gateway.ready(within_s=30)
+        self.back_s.append((time.monotonic() - killed_s, victim))
+        served = load.seen.outcomes["200"]
+        await eventually(lambda: load.seen.outcomes["200"] > served + CALLERS, says=self._gateway.said)
+        self._compare()
+        load.stopping.set()
+        await loading
+        self.outcomes += load.seen.outcomes
+        await self._judge(load.seen, victim)
+
+    async def _kill(self, victim: str) -> None:
+        running = self._gateway.running()
+        if victim == "all":
+            assert self._gateway.process is not None
+            pids = [self._gateway.process.pid, running["control_pid"], running["keeper_pid"]]
+            for pid in (*pids, *running["worker_pids"]):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._gateway.process.wait()
+            self._compare()
+            self._gateway.start("--listen", running["listen"], "--admin", running["admin"])
+            return
+        pid = self._dice.choice(running["worker_pids"]) if victim == "worker" else running[f"{victim}_pid"]
+        os.kill(pid, signal.SIGKILL)
+        await eventually(partial(self._is_replaced, pid), says=self._gateway.said)
+
+    def _is_replaced(self, pid: int) -> bool:
+        running = self._gateway.running()
+        return pid not in (running["control_pid"], running["keeper_pid"], *running["worker_pids"])
+
+    def _compare(self) -> None:
+        """The books are never below the bill: it is read first, so what they say is of a later moment."""
+        billed = total_of(self._upstream.bill())
+        if self._account or self._find_account():
+            assert self._state.promised(self._account) >= billed
+
+    def _find_account(self) -> bool:
+        self._account = next(iter(self._state.books().posted), "")
+        return bool(self._account)
+
+    async def _judge(self, seen: Seen, victim: str) -> None:
+        """When nothing is under way: all is posted, at most what the dead held beyond the bill."""
+        await eventually(self._is_quiet, within_s=QUIET_S, says=self._what_is_held)
+        books = self._state.books()
+        assert books.wrong == []
+        bill = {entry.id: cost_of(entry) for entry in self._upstream.bill()}
+        rows = {row["request_id"]: row["nanousd"] for row in books.rows}
+        wrong = {
+            request: (rows[request], bill[answer])
+            for request, answer in seen.answered.items()
+            # A row may have died with its worker; its use was in the journal, and is in the sum below.
+            if rows.get(request, bill[answer]) != bill[answer]
+        }
+        assert wrong == {}
+        missing = [request for request in seen.answered if request not in rows]
+        assert not missing or victim in ("worker", "all"), f"{victim}: {len(missing)} rows are missing"
+        over = books.posted[self._account] - sum(bill.values())
+        assert 0 <= over - self.over <= seen.unanswered * self.largest, (
+            victim,
+            over,
+            self.over,
+            seen.outcomes,
+        )
+        self.over = over
+
+    def _is_quiet(self) -> bool:
+        books: Books = self._state.books()
+        if books.held or any(sum(journal.holds.values()) for journal in self._state.journals()):
+            return False
+        return self._state.promised(self._account) == books.posted[self._account]
+
+    def _what_is_held(self) -> str:
+        journals = self._state.journals()
+        return f"{self._state.books().held} {journals} {self._gateway.said()[-2000:]}"
+
+
+async def die(deploy: Deploy, folder: Path, times: int, seed: int) -> None:
+    """So many deaths of one gateway."""
+    with provider(folder) as upstream:
+        policy = policy_of(upstream.url, {"key-0": "team-0"}, RULES)
+        with started(deploy(folder / "gateway", policy)) as (gateway,):
+            await gateway.ready()
+            deaths = Deaths(gateway, upstream, seed)
+            for turn in range(times):
+                await deaths.one(turn, VICTIMS[turn % len(VICTIMS)])
+            bill = upstream.bill()
+    print(
+        f"\n{times} deaths, ready again after {max(deaths.back_s)[0]:.2f} s at most ({max(deaths.back_s)[1]}); {dict(deaths.outcomes)}; "
+        f"billed {total_of(bill)} in {len(bill)} calls, posted {deaths.over} more for what the dead held"
+    )
+
+
+@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+async def test_books_survive_a_death_of_each_process(deploy: Deploy, tmp_path: Path) -> None:
+    await die(deploy, tmp_path, 5, seed=1)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("deploy", [embedded(4)], ids=["embedded"])
+async def test_books_survive_a_hundred_deaths(deploy: Deploy, tmp_path: Path) -> None:
+    await die(deploy, tmp_path, 100, seed=2)

@@ -1,0 +1,65 @@
+"""What the shows run: a provider, gateways before it, and their policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.running import Gateway
+from tests.shows.callers import digest_of
+from tests.shows.provider import CHEAP, DEAR, PRICES, Provider
+
+MODEL = "fast"
+
+Deploy = Callable[[Path, str], list[Gateway]]
+"""Makes (and does not start) the gateways that share a store: in a folder, with a policy."""
+
+
+def embedded(workers: int) -> Deploy:
+    """One gateway of so many workers; its state folder is the store."""
+
+    def deploy(folder: Path, policy: str) -> list[Gateway]:
+        folder.mkdir(exist_ok=True)
+        return [Gateway(folder, policy, workers=workers, environ={})]
+
+    return deploy
+
+
+def policy_of(url: str, keys: Mapping[str, str], rules: str) -> str:
+    """A policy with one model, `MODEL`, that falls back from a cheap target to a dear one. `keys`: name →
+    team; `rules`: its limits and budgets."""
+    lines = ["version: 1", "providers:", f'  upstream: {{base_url: "{url}", api_key: {{env: UPSTREAM_KEY}}}}']
+    # No retries and no ejections: faults are drawn for calls, not for targets.
+    lines += ["models:", f"  {MODEL}:", f"    targets: [upstream/{CHEAP}, upstream/{DEAR}]"]
+    lines += ["    retries: {attempts: 0}", "    health: {failures: 1000, eject: 1ms}", "prices:"]
+    for model, prices in PRICES.items():
+        whole, cached, output = (price / 1000 for price in prices)
+        lines += [f"  upstream/{model}: {{input: {whole}, cached_input: {cached}, output: {output}}}"]
+    lines += ["teams:", *(f'  {team}: {{models: ["*"]}}' for team in sorted(set(keys.values())))]
+    lines += ["keys:"]
+    lines += [f"  {key}: {{team: {team}, sha256: {digest_of(key)}}}" for key, team in keys.items()]
+    return "\n".join([*lines, rules]) + "\n"
+
+
+@contextmanager
+def provider(folder: Path, *, output_tokens: int = 12, first_token_ms: float = 0) -> Iterator[Provider]:
+    """A provider, ended afterwards."""
+    running = Provider(folder, output_tokens=output_tokens, first_token_ms=first_token_ms)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@contextmanager
+def started(gateways: list[Gateway]) -> Iterator[list[Gateway]]:
+    """They run (`Gateway.ready` waits until they serve), and are stopped afterwards."""
+    try:
+        for gateway in gateways:
+            gateway.start()
+        yield gateways
+    finally:
+        for gateway in gateways:
+            if gateway.process is not None:
+                gateway.stop()
