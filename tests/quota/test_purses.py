@@ -9,9 +9,8 @@ import pytest
 
 from gateway.link.journal import Journal, read_journal
 from gateway.quota.book import Book
-from gateway.quota.cap import Ask
 from gateway.quota.contract import MONEY, RATE, ROLLING, Refusal, Reply, Terms
-from gateway.quota.hold import Hold
+from gateway.quota.hold import Ask, Hold
 from gateway.quota.purse import Purse, Spent
 from gateway.quota.purses import Purses
 from tests.escrow.worker import amounts_of, rule_of
