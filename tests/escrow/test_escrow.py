@@ -1,7 +1,7 @@
 """Workers, journals, the keeper and the book together, at random: see `machine.py` for what must hold.
 
-MACHINE_SEED moves the seeds; a failure names its own. (A hypothesis machine would take 5 ms for a step; this
-walk takes 0.1 ms, and its seed is as good as a shrunk example for seeing a failure again.)
+MACHINE_SEED moves the seeds; a failure names its own. A seeded walk and no hypothesis machine: a step is an
+action with the five to ten messages, timers and writes that follow from it, and takes 0.5 ms.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def walk(
     return machine
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + 4))
+@pytest.mark.parametrize("seed", range(SEED, SEED + 3))
 def test_nothing_is_lost_or_made_whatever_fails(tmp_path: Path, seed: int) -> None:
     walk(tmp_path, seed, 3_000)
 
@@ -72,7 +72,7 @@ def test_nobody_is_refused_what_lies_idle_nor_waits_in_vain(tmp_path: Path, seed
 
 
 def test_the_embedded_store_is_the_same_for_the_next_keeper(tmp_path: Path) -> None:
-    walk(tmp_path, SEED, 1_500, make_store=Filed)
+    walk(tmp_path, SEED, 1_000, make_store=Filed)
 
 
 @pytest.mark.proof

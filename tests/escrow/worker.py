@@ -14,8 +14,9 @@ from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.link.journal import Journal, Journaled
 from gateway.link.keeper_link import KeeperLink
 from gateway.quota.contract import MONEY, Refusal, Terms
+from gateway.quota.hold import Hold, Seat
 from gateway.quota.purse import AMOUNTS, LIKELY_TOKENS, NANOUSD, ONE, TOKENS, Purse, Spent
-from gateway.quota.purses import Hold, Purses, Seat
+from gateway.quota.purses import Purses
 from gateway.quota.rule import Rule
 from tests.escrow.virtual import VirtualLoop
 from tests.stores.teller import row

@@ -10,8 +10,9 @@ import pytest
 from gateway.link.journal import Journal, read_journal
 from gateway.quota.book import Book
 from gateway.quota.contract import MONEY, RATE, ROLLING, Refusal, Reply, Terms
+from gateway.quota.hold import Ask, Hold
 from gateway.quota.purse import Purse, Spent
-from gateway.quota.purses import Ask, Hold, Purses
+from gateway.quota.purses import Purses
 from tests.escrow.worker import amounts_of, rule_of
 
 DAY = "day|key=a|1"
@@ -172,3 +173,13 @@ def test_old_parts_of_a_busy_rolling_window_are_forgotten(owners: list[Owner]) -
     owner.tell()
     owner.purses.close_windows(NOW_MS)
     assert 0 not in purse.accounts and len(purse.accounts) == 100
+
+
+def test_purses_serve_no_longer_than_the_lease_surely_lasts(owners: list[Owner]) -> None:
+    owner = owners[0]
+    purse = owner.purse(DAY, Terms(MONEY, 1_000_000))
+    owner.purses.settle(held(owner, purse, 100), None)
+    seats = [(purse, purse.need_at)]
+    assert purse.balance >= 10
+    assert owner.purses.take(seats, amounts_of(0, 10), 26.9) is not None
+    assert owner.purses.take(seats, amounts_of(0, 10), 27.0) is None
