@@ -24,7 +24,7 @@ from gateway.quota.contract import (
 from gateway.quota.decision import DRY_MS, refuse
 from gateway.quota.owners import ALIVE, DEAD, FORGOTTEN, LEASE_MS, Owner
 from gateway.quota.owners import LOST as IS_LOST
-from gateway.quota.sharing import recall, slice_of
+from gateway.quota.sharing import WAIT_MS, recall, slice_of
 from gateway.quota.shelf import Shelf, account_of, rule_of, sum_moved
 
 
@@ -375,6 +375,10 @@ class Book(Shelf):
             if names:
                 reply.recalls.setdefault(bucket_id, []).extend(names)
                 self._shut(self.buckets[bucket_id], holders or ())
+        for bucket_id in want.needs:
+            # Those that suffice must suffice still when it is decided: nobody, its owner's own wish least of
+            # all, may slice them meanwhile.
+            self.buckets[bucket_id].waits[owner.key] = now_ms + WAIT_MS
         reply.parked[want.id] = list(found)
         return True
 
