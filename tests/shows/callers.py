@@ -41,7 +41,9 @@ class Answer:
     @property
     def wait_s(self) -> float:
         """What it tells a caller to wait."""
-        return int(self.headers.get("retry-after-ms", "0")) / 1000
+        if "retry-after-ms" in self.headers:
+            return int(self.headers["retry-after-ms"]) / 1000
+        return float(self.headers.get("retry-after", "0"))
 
 
 class Line:

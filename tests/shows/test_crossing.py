@@ -10,7 +10,7 @@ import pytest
 
 from tests.shows.callers import Line, body_of, lines_to_workers, worst_nanousd
 from tests.shows.provider import CHEAP, PRICES
-from tests.shows.world import MODEL, Deploy, embedded, policy_of, provider, started
+from tests.shows.world import MODEL, Deploy, policy_of, provider, started
 
 LEFT, RIGHT, BOTH = "left", "right", "both"
 KEYS = {LEFT: "team-0", RIGHT: "team-0", BOTH: "team-0"}
@@ -89,13 +89,13 @@ async def cross(deploy: Deploy, folder: Path, rounds: int) -> None:
     assert crossing.admitted[1] > rounds * 0.9, said
 
 
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_one_of_two_that_cross_is_served(deploy: Deploy, tmp_path: Path) -> None:
     await cross(deploy, tmp_path, 25)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_one_of_two_that_cross_is_served_500_times(deploy: Deploy, tmp_path: Path) -> None:
     await cross(deploy, tmp_path, 500)
