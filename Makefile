@@ -9,6 +9,7 @@ TARGET ?=
 SEED ?=
 MINUTES ?= 20
 RATE ?= 100
+ONLY ?=
 
 .PHONY: help run env test test-all check fuzz soak deps lock bench proof clean
 
@@ -28,8 +29,8 @@ test: env ## all tests that need no system packages
 test-all: env ## all tests but the proofs, with coverage
 	@sh scripts/test.sh covered -m "not proof" $(ARGS)
 
-proof: env ## what takes longer: storms of kills, reloads and disconnects (needs make deps)
-	@$(BIN)/python -m pytest -m proof --durations=0 $(ARGS)
+proof: env ## what takes longer: storms of kills, reloads and disconnects (needs make deps; ONLY=race: one show)
+	@$(BIN)/python -m pytest -m proof --durations=0 $(ONLY:%=-rA tests/shows/test_%.py) $(ARGS)
 
 fuzz: env ## hostile bytes for all that parses (flags: SECONDS=60 for each, TARGET=sse, SEED=n to see one again)
 	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(TARGET:%=--target %) $(SEED:%=--seed %) $(ARGS)

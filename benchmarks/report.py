@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from load import Sample
+from systems import UNGOVERNED
 
 Row = dict[str, str | float | None]
 
@@ -16,13 +17,16 @@ BARS: tuple[tuple[str, str, float], ...] = (
     ("plain", "rss_mb_worker", 70.0),
     ("plain", "rss_mb", 250.0),
     ("plain", "start_ms", 1500.0),
+    ("limits_embedded", "limits_us_worker", 3.0),
+    ("limits_embedded", "purse_misses_percent", 1.0),
+    ("limits_embedded", "trips_per_1000", 100.0),
 )
 BAR_CONNECTIONS = (32, 64)
 
 # (key of the row, title, width)
 _COLUMNS = (
-    ("system", "system", 9),
-    ("scenario", "scenario", 13),
+    ("system", "system", 11),
+    ("scenario", "scenario", 16),
     ("connections", "conns", 6),
     ("cpu_us", "cpu_us", 8),
     ("ratio_to_nginx", "ratio", 7),
@@ -36,6 +40,9 @@ _COLUMNS = (
     ("start_ms", "start_ms", 9),
     ("upstream_us", "upstream_us", 12),
     ("noise_percent", "noise_%", 8),
+    ("limits_us_worker", "limits_us", 10),
+    ("purse_misses_percent", "misses_%", 9),
+    ("trips_per_1000", "trips/1000", 11),
 )
 
 
@@ -50,15 +57,24 @@ class Measured:
     rss_mb: float
     rss_mb_worker: float
     start_ms: float
+    counted: dict[str, float] | None = None
+    """What it counted of purses and of the store meanwhile, if it has limits."""
 
 
 def rows(measured: list[Measured]) -> list[Row]:
     """One row each: medians of the repeats; ratios are of those medians, null without nginx beside it."""
-    base = {(m.scenario, m.connections): m for m in measured if m.system == "nginx"}
-    return [_row(m, base.get((m.scenario, m.connections))) for m in measured]
+    base = {(m.system, m.scenario, m.connections): m for m in measured}
+    return [
+        _row(
+            m,
+            base.get(("nginx", m.scenario, m.connections)),
+            base.get((UNGOVERNED, m.scenario, m.connections)),
+        )
+        for m in measured
+    ]
 
 
-def _row(m: Measured, nginx: Measured | None) -> Row:
+def _row(m: Measured, nginx: Measured | None, ungoverned: Measured | None) -> Row:
     def of(field: str, source: Measured = m) -> float:
         value = median(float(getattr(sample, field)) for sample in source.samples)
         return float(f"{value:.4g}")
@@ -81,6 +97,22 @@ def _row(m: Measured, nginx: Measured | None) -> Row:
         "start_ms": round(m.start_ms, 1),
         "upstream_us": of("upstream_us"),
         "noise_percent": round(of("noise_percent"), 1),
+        **_limits(m.counted or {}, cpu_us_worker - of("cpu_us_worker", ungoverned) if ungoverned else 0.0),
+    }
+
+
+def _limits(counted: dict[str, float], more_us: float) -> Row:
+    """What limits cost: CPU of the worker beyond a Headgate without, calls that had to ask, and round trips
+    to the store; null where there are none."""
+    hits, misses = (
+        counted.get(f'headgate_purse_hits_total{{hit="{hit}"}}', 0.0) for hit in ("true", "false")
+    )
+    calls = hits + misses
+    trips = counted.get("headgate_store_round_trips_total", 0.0)
+    return {
+        "limits_us_worker": round(more_us, 2) if calls else None,
+        "purse_misses_percent": round(100 * misses / calls, 3) if calls else None,
+        "trips_per_1000": round(1000 * trips / calls, 2) if calls else None,
     }
 
 

@@ -21,7 +21,7 @@ from report import Measured, rows, table
 from systems import System, Upstream
 
 SYSTEMS = ("nginx", "headgate")
-SCENARIOS = ("plain", "stream_burst", "stream_paced", "tls")
+SCENARIOS = ("plain", "stream_burst", "stream_paced", "tls", "limits_embedded")
 
 
 def main() -> int:
@@ -65,11 +65,15 @@ def _scenario(choice: argparse.Namespace, scenario: str, rig: Rig) -> list[Measu
             upstream = stack.enter_context(systems.tls_front(rig, upstream))
         start = {"nginx": systems.nginx, "headgate": systems.headgate}
         running = [stack.enter_context(start[name](rig, scenario, upstream)) for name in choice.systems]
+        if scenario in systems.GOVERNED and "headgate" in choice.systems:
+            ungoverned = systems.headgate(rig, scenario, upstream, systems.UNGOVERNED)
+            running.append(stack.enter_context(ungoverned))
         for count in connections:
             load = Load(rig, scenario, count, body_file)
             samples: dict[str, list[Sample]] = {system.name: [] for system in running}
             for system in running:  # pools filled, code warm
                 load.run(system, upstream, 1)
+            before = {system.name: systems.counted(system) for system in running if system.admin}
             for repeat in range(choice.repeats):
                 # Turn by turn, so that what neighbours do to the machine falls on both.
                 for system in running:
@@ -80,10 +84,13 @@ def _scenario(choice: argparse.Namespace, scenario: str, rig: Rig) -> list[Measu
             for system in running:
                 rss_mb = sum(share_mb(pid) for pid in tree(system.process.pid))
                 worker_mb = resident_mb(system.worker)
+                counted = None
+                if scenario in systems.GOVERNED and system.name == "headgate":
+                    after = systems.counted(system)
+                    counted = {name: after[name] - before[system.name].get(name, 0) for name in after}
+                its = samples[system.name]
                 measured.append(
-                    Measured(
-                        system.name, scenario, count, samples[system.name], rss_mb, worker_mb, system.start_ms
-                    )
+                    Measured(system.name, scenario, count, its, rss_mb, worker_mb, system.start_ms, counted)
                 )
         if choice.profile:
             load = Load(rig, scenario, connections[-1], body_file)

@@ -21,6 +21,19 @@ from processes import pinned, tree
 
 KEY = "hg-" + secrets.token_urlsafe(32)
 _START_S = 20.0
+GOVERNED = ("limits_embedded",)
+"""Scenarios with limits: plain calls, each of which is counted by three limits and held by a budget."""
+UNGOVERNED = "ungoverned"
+"""Headgate without limits, beside which they are measured."""
+LIMITS = """\
+limits:
+  - {name: calls, per: key, requests: 100m/min, burst: 10m}
+  - {name: tokens, per: team, tokens: 1000000m/min}
+  - {name: once, concurrent: 100000}
+budgets:
+  - {name: month, per: team, usd: 1000000, every: month}
+"""
+"""So high that none is ever reached: what is measured is the counting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,8 @@ class System:
     worker: int
     start_ms: float
     folder: Path
+    admin: int = 0
+    """Headgate's admin port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +128,14 @@ def nginx(rig: Rig, scenario: str, to: Upstream) -> Iterator[System]:
 
 
 @contextmanager
-def headgate(rig: Rig, scenario: str, to: Upstream) -> Iterator[System]:
-    """Headgate as it is served: supervisor, control, one worker; key, policy, price, metrics, log line."""
-    folder = rig.folder / f"{scenario}-headgate"
+def headgate(rig: Rig, scenario: str, to: Upstream, name: str = "headgate") -> Iterator[System]:
+    """Headgate as it is served: supervisor, control, keeper, one worker; key, policy, price, metrics, log
+    line. As `UNGOVERNED` it has no limits, whatever the scenario."""
+    folder = rig.folder / f"{scenario}-{name}"
     (folder / "policies").mkdir(parents=True)
-    (folder / "policies/bench.yaml").write_text(policy(to))
+    (folder / "policies/bench.yaml").write_text(
+        policy(to) + (LIMITS if scenario in GOVERNED and name != UNGOVERNED else "")
+    )
     port, admin = _free_port(), _free_port()
     command = [sys.executable, "-m", "gateway.control.supervisor"]
     command += ["--policies", str(folder / "policies"), "--state", str(folder / "state"), "--workers", "1"]
@@ -141,7 +159,8 @@ def headgate(rig: Rig, scenario: str, to: Upstream) -> Iterator[System]:
     try:
         start_ms = _first_answer(process, "Headgate", port, folder, begin)
         run = json.loads((folder / "state/run.json").read_text())
-        yield System("headgate", process, port, int(run["worker_pids"][0]), start_ms, folder)
+        worker = int(run["worker_pids"][0])
+        yield System(name, process, port, worker, start_ms, folder, admin)
     finally:
         _end(process)
 
@@ -230,6 +249,21 @@ def _spawn_nginx(program: str, folder: Path, core: int, configuration: str) -> s
     command = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
     with pinned(core), (folder / "stderr").open("wb") as errors:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+
+
+def counted(system: System) -> dict[str, float]:
+    """Headgate's counters of purses and of the store: name (with `hit` if it has one) → value."""
+    caller = http.client.HTTPConnection("127.0.0.1", system.admin, timeout=10)
+    try:
+        caller.request("GET", "/metrics")
+        lines = caller.getresponse().read().decode().splitlines()
+    finally:
+        caller.close()
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines)
+        if name.startswith(("headgate_purse_hits_total", "headgate_store_round_trips_total"))
+    }
 
 
 def _free_port() -> int:

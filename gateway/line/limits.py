@@ -123,10 +123,7 @@ class Governed:
             guess = self._guess(target)
             need = self._need(exchange, plan, target, guess)
             amounts = need.amounts
-        try:
-            hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
-        except JournalFull:
-            raise GatewayError(STORE_UNAVAILABLE) from None
+        hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
         if hold is None:
             self._short = plan, need, guess
             self._meters.purse_missed()

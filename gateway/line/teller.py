@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from gateway.clock import monotonic_s, now_s
 from gateway.link.keeper_link import KeeperLink
 from gateway.quota.contract import Reply
+from gateway.quota.hold import Hold
 from gateway.quota.purse import UNUSED
-from gateway.quota.purses import Hold, Purses
+from gateway.quota.purses import Purses
 
 TICK_S = 0.1
 NEWS_S = 0.05

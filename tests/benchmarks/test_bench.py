@@ -56,8 +56,11 @@ def test_a_short_run_gives_a_row_for_each_system_and_scenario() -> None:
     assert {(row["system"], row["scenario"], row["connections"]) for row in rows} == {
         (system, scenario, 64 if scenario == "stream_paced" else 8)
         for system in ("nginx", "headgate")
-        for scenario in ("plain", "stream_burst", "stream_paced", "tls")
-    }
+        for scenario in ("plain", "stream_burst", "stream_paced", "tls", "limits_embedded")
+    } | {("ungoverned", "limits_embedded", 8)}
+    (governed,) = (row for row in rows if row["trips_per_1000"] is not None)
+    assert (governed["system"], governed["scenario"]) == ("headgate", "limits_embedded")
+    assert governed["purse_misses_percent"] < 50
     for row in rows:
         assert row.keys() >= COLUMNS
         assert 0 < row["cpu_us_worker"] <= row["cpu_us"]
@@ -78,7 +81,7 @@ def test_a_missing_compiler_is_named_and_nothing_is_started(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
-        ("--scenarios", "fast", "choose from plain, stream_burst, stream_paced, tls"),
+        ("--scenarios", "fast", "choose from plain, stream_burst, stream_paced, tls, limits_embedded"),
         ("--seconds", "0", "a whole number from 1 to 60"),
         ("--connections", "32,x", "a whole number from 1 to 4096"),
     ],

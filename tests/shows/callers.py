@@ -41,7 +41,9 @@ class Answer:
     @property
     def wait_s(self) -> float:
         """What it tells a caller to wait."""
-        return int(self.headers.get("retry-after-ms", "0")) / 1000
+        if "retry-after-ms" in self.headers:
+            return int(self.headers["retry-after-ms"]) / 1000
+        return float(self.headers.get("retry-after", "0"))
 
 
 class Line:
@@ -128,7 +130,8 @@ def body_of(model: str, text: str, max_tokens: int, **fields: Any) -> bytes:
 
 def worst_nanousd(body: bytes, max_tokens: int, input_nanousd: int, output_nanousd: int) -> int:
     """The most that a call of text may cost: each byte of its body a token, and 256 for the template."""
-    return (len(body) + 256) * input_nanousd + max_tokens * output_nanousd
+    # Each part of a price is rounded up: 1 more.
+    return (len(body) + 256) * input_nanousd + max_tokens * output_nanousd + 1
 
 
 async def lines_to_workers(address: str, key: str, pids: list[int]) -> list[Line]:

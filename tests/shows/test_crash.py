@@ -20,7 +20,7 @@ from tests.running import Gateway, eventually
 from tests.shows.books import Books, StateFolder
 from tests.shows.callers import Answer, Line, body_of, worst_nanousd
 from tests.shows.provider import CHEAP, PRICES, Provider, cost_of, total_of
-from tests.shows.world import MODEL, Deploy, embedded, policy_of, provider, started
+from tests.shows.world import MODEL, Deploy, policy_of, provider, started
 
 VICTIMS = ("worker", "keeper", "control", "all")
 CALLERS = 12
@@ -185,13 +185,13 @@ async def die(deploy: Deploy, folder: Path, times: int, seed: int) -> None:
     )
 
 
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_books_survive_a_death_of_each_process(deploy: Deploy, tmp_path: Path) -> None:
     await die(deploy, tmp_path, 5, seed=1)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("deploy", [embedded(4)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-4"], indirect=True)
 async def test_books_survive_a_hundred_deaths(deploy: Deploy, tmp_path: Path) -> None:
     await die(deploy, tmp_path, 100, seed=2)

@@ -12,7 +12,7 @@ import pytest
 from tests.running import Gateway, eventually
 from tests.shows.callers import Line, body_of
 from tests.shows.provider import Provider
-from tests.shows.world import MODEL, Deploy, embedded, policy_of, provider, started
+from tests.shows.world import MODEL, Deploy, policy_of, provider, started
 
 KEYS = {f"key-{number}": "team-0" for number in range(8)}
 CALLERS = 8
@@ -82,13 +82,13 @@ async def edit(deploy: Deploy, folder: Path, times: int) -> None:
     assert max(edits.late_ms) <= IN_FORCE_S * 1000, said
 
 
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_lowered_budget_is_in_force_at_once(deploy: Deploy, tmp_path: Path) -> None:
     await edit(deploy, tmp_path, 3)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("deploy", [embedded(4)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-4"], indirect=True)
 async def test_fifty_lowered_budgets_are_in_force_at_once(deploy: Deploy, tmp_path: Path) -> None:
     await edit(deploy, tmp_path, 50)

@@ -17,7 +17,7 @@ from tests.control.keeping.purse import Purse
 from tests.running import Gateway
 from tests.shows.callers import Line, body_of
 from tests.shows.provider import Provider
-from tests.shows.world import MODEL, Deploy, embedded, policy_of, provider, started
+from tests.shows.world import MODEL, Deploy, policy_of, provider, started
 
 KEYS = {f"key-{number}": "team-0" for number in range(8)}
 SERIES = 50_000
@@ -117,7 +117,7 @@ async def show(deploy: Deploy, folder: Path, upstream: Provider, seconds: float,
     assert p99_s <= P99_S, said
 
 
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_grants_come_at_once_while_series_are_scraped(deploy: Deploy, tmp_path: Path) -> None:
     with provider(tmp_path) as upstream:
         await show(deploy, tmp_path, upstream, 2.5, series=10_000)
@@ -125,7 +125,7 @@ async def test_grants_come_at_once_while_series_are_scraped(deploy: Deploy, tmp_
 
 @pytest.mark.proof
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_grants_come_at_once_while_50_000_series_are_scraped(deploy: Deploy, tmp_path: Path) -> None:
     with provider(tmp_path) as upstream:
         await show(deploy, tmp_path, upstream, 30, series=SERIES)

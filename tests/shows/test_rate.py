@@ -13,7 +13,7 @@ import pytest
 from gateway.simulator.server import Simulator, start
 from gateway.simulator.settings import Settings
 from tests.shows.callers import Line, body_of
-from tests.shows.world import MODEL, Deploy, embedded, policy_of, started
+from tests.shows.world import MODEL, Deploy, policy_of, started
 
 PER_MINUTE, BURST = 600, 60
 OFFERED = 3
@@ -123,14 +123,16 @@ async def rush(deploy: Deploy, folder: Path, seconds: float, keys: int) -> None:
     assert run.kept >= 0.99 * (run.kept + run.broken) and run.kept > 0, said
 
 
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize(
+    "deploy", ["embedded-2", pytest.param("redis-2", marks=pytest.mark.system)], indirect=True
+)
 async def test_rate_holds_for_six_seconds(deploy: Deploy, tmp_path: Path) -> None:
     await rush(deploy, tmp_path, 6, keys=16)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("deploy", [embedded(4)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-4", "redis-4"], indirect=True)
 async def test_rate_holds_for_two_minutes(deploy: Deploy, tmp_path: Path) -> None:
     await rush(deploy, tmp_path, 120, keys=64)
 
@@ -177,13 +179,15 @@ async def crowd(deploy: Deploy, folder: Path, samples: int, *, cap: int, callers
     assert outcomes["429 rate_limit_exceeded"] > 0, said
 
 
-@pytest.mark.parametrize("deploy", [embedded(2)], ids=["embedded"])
+@pytest.mark.parametrize(
+    "deploy", ["embedded-2", pytest.param("redis-2", marks=pytest.mark.system)], indirect=True
+)
 async def test_calls_at_once_never_pass_the_cap(deploy: Deploy, tmp_path: Path) -> None:
     await crowd(deploy, tmp_path, 500, cap=8, callers=24)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("deploy", [embedded(4)], ids=["embedded"])
+@pytest.mark.parametrize("deploy", ["embedded-4", "redis-4"], indirect=True)
 async def test_calls_at_once_never_pass_the_cap_in_100_000_samples(deploy: Deploy, tmp_path: Path) -> None:
     await crowd(deploy, tmp_path, 100_000, cap=20, callers=60)

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.running import Gateway
+from tests.shows.books import Books, StateFolder
 from tests.shows.callers import digest_of
 from tests.shows.provider import CHEAP, DEAR, PRICES, Provider
+from tests.shows.redis_books import redis_books
+from tests.stores.redis_server import RedisServer
 
 MODEL = "fast"
 
-Deploy = Callable[[Path, str], list[Gateway]]
-"""Makes (and does not start) the gateways that share a store: in a folder, with a policy."""
 
+@dataclass(slots=True)
+class Deploy:
+    """Gateways that share a store: one with the embedded one, or several on a Redis."""
 
-def embedded(workers: int) -> Deploy:
-    """One gateway of so many workers; its state folder is the store."""
+    gateways: int
+    workers: int
+    redis: RedisServer | None = None
 
-    def deploy(folder: Path, policy: str) -> list[Gateway]:
+    def __call__(self, folder: Path, policy: str) -> list[Gateway]:
+        """Makes (and does not start) them, in a folder, with a policy."""
+        if self.redis is not None:
+            policy += f'store: {{redis: "{self.redis.url}"}}\n'
         folder.mkdir(exist_ok=True)
-        return [Gateway(folder, policy, workers=workers, environ={})]
+        made = []
+        for number in range(self.gateways):
+            own = folder / f"gateway-{number}"
+            own.mkdir()
+            made.append(Gateway(own, policy, workers=self.workers, environ={}))
+        return made
 
-    return deploy
+    async def books(self, gateways: Sequence[Gateway]) -> Books:
+        """What their store says."""
+        if self.redis is not None:
+            return await redis_books(self.redis.url)
+        return StateFolder(gateways[0].state).books()
 
 
 def policy_of(url: str, keys: Mapping[str, str], rules: str) -> str:

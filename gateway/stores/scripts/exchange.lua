@@ -67,6 +67,10 @@ local function park(want, short)
     any = any or found[i]
   end
   if not any then return false end
+  -- What suffices must suffice still when the want is decided: nobody slices it meanwhile.
+  for _, need in ipairs(want[3]) do
+    buckets[need[1]][WAITS][entity], buckets[need[1]].dirty = now + WAIT_MS, true
+  end
   for i, name in ipairs(short) do
     if found[i] and #found[i] > 0 then
       local owners = {}
