@@ -128,14 +128,15 @@ async def test_a_parked_want_is_refused_for_good_if_nothing_came(store: Store) -
     assert [each.bucket for each in final.refused] == [DAY]
 
 
-async def test_nobody_is_called_who_holds_all_it_has_or_whose_purse_is_shut(store: Store) -> None:
+async def test_nobody_is_called_whose_purse_is_shut_but_who_told_that_all_is_held(store: Store) -> None:
+    """A call may have ended since: what it gave back lies in the open purse."""
     one, idle = await opened(store, "w0", DAY, MONEY_1000, 500)
     await one.tell(held={DAY: idle})
     shut = Teller(store, "w2")
     await shut.tell({DAY: 100}, terms={DAY: MONEY_1000})
     two = Teller(store, "w1")
     reply = await two.tell({DAY: 900}, terms={DAY: MONEY_1000})
-    assert (reply.parked, [each.id for each in reply.refused]) == ({}, [1])
+    assert (reply.parked, reply.recalls) == ({1: [DAY]}, {DAY: ["w0"]})
 
 
 async def test_two_that_cross_over_two_buckets_never_refuse_each_other(store: Store) -> None:

@@ -46,16 +46,16 @@ end
 
 -- Parking.
 
--- Owners that hold something idle in open purses; the bucket is waited for. nil: there is nothing to wait for.
+-- Owners that have something in open purses. nil: there is nothing to wait for. What was told to be held counts too: a
+-- call may have ended since.
 local function recall(name, b)
   local holders, others = {}, {}
   for other in pairs(b[OPEN]) do others[#others + 1] = other end
   for _, other in ipairs(others) do
     local o = other ~= entity and out_of(other, name)
-    if o and o[O_OUT] > o[O_HELD] then holders[#holders + 1] = other end
+    if o and o[O_OUT] > 0 then holders[#holders + 1] = other end
   end
   if #holders == 0 and not is_waited_for(b, '') then return nil end
-  b[WAITS][entity], b.dirty = now + WAIT_MS, true
   return holders
 end
 
@@ -81,6 +81,11 @@ local function park(want, short)
       shut(name, buckets[name], found[i])
       redis.call('PUBLISH', RECALLED, name .. '\n' .. table.concat(owners, '\n'))
     end
+  end
+  for _, need in ipairs(want[3]) do
+    -- Also of what suffices now: a slice of that would leave this want short of it in the end.
+    local b = buckets[need[1]]
+    b[WAITS][entity], b.dirty = now + WAIT_MS, true
   end
   reply.parked[#reply.parked + 1] = {want[1], short}
   return true
@@ -163,7 +168,8 @@ local function shortage(want)
   local short = {}
   for _, need in ipairs(want[3]) do
     local name, amount, b = need[1], need[2], buckets[need[1]]
-    b[WAITS][entity] = nil
+    -- What it asks for anew while a want waits, waits for the same recall.
+    if said.final then b[WAITS][entity] = nil end
     asked(b)
     out_of(entity, name)
     live_tickets(name, b)
