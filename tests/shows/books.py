@@ -57,6 +57,12 @@ class StateFolder:
             held = sum(held for *_, held, kind in outs if kind in MONEY)
             return Books(posted, told, held, rows, verify(connection))
 
+    def held(self) -> int:
+        """Of money, by open calls, as last told."""
+        query = "SELECT coalesce(sum(held), 0) FROM outs JOIN buckets ON id = bucket WHERE kind IN (?, ?)"
+        with self._reading() as connection:
+            return int(connection.execute(query, MONEY).fetchone()[0])
+
     def posted(self, account: str) -> int:
         """Nano-dollars, as far as the store has been told."""
         with self._reading() as connection:
