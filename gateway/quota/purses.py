@@ -446,7 +446,7 @@ class Purses:
         if purse is None:
             return
         purse.refusal = refusal
-        # A rate is dry until the next ticket is due, from when it was asked, not from when the answer came: else
+        # A rate is dry until the next ticket is due, from when it was asked, not from when the answer came:
         # else who comes at that moment is refused (1 of 80 on a busy machine).
         purse.dry_until_s = (sent_s if refusal.wait_ms > 0 else now_s) + refusal.dry_ms / 1000
         purse.dry_need = next((ask.amounts[place] for each, place in ask.seats if each is purse), 0)
