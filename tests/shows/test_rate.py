@@ -20,8 +20,8 @@ OFFERED = 3
 PER_S = PER_MINUTE / 60
 HORIZON_S = 60.0
 """Who is told to wait for a minute has no ticket: the queue is as long as that already."""
-KEYS = {f"key-{number}": "team-0" for number in range(1800)}
-"""A ticket is its key's. So many come again after a minute, when none of them waits any more."""
+KEYS = {f"key-{number}": "team-0" for number in range(3600)}
+"""A ticket is its key's. So many come again after two minutes, when none of them waits any more."""
 RULES = f"limits: [{{name: calls, requests: {PER_MINUTE}/min, burst: {BURST}}}]"
 
 
@@ -135,7 +135,7 @@ async def test_rate_holds_for_six_seconds(deploy: Deploy, tmp_path: Path) -> Non
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("deploy", ["embedded-4", "redis-4"], indirect=True)
 async def test_rate_holds_for_two_minutes(deploy: Deploy, tmp_path: Path) -> None:
-    await rush(deploy, tmp_path, 120, keys=1800)
+    await rush(deploy, tmp_path, 120, keys=3600)
 
 
 async def crowd(deploy: Deploy, folder: Path, samples: int, *, cap: int, callers: int) -> None:
