@@ -329,7 +329,7 @@ class Purses:
         for refusal in reply.refused:
             ask = self._asked.pop(refusal.id, None)
             if ask is not None:
-                self._refused(ask, refusal, now_s)
+                self._refused(ask, refusal, renewed_s, now_s)
                 if ask.decided is not None:
                     decided.append((ask, refusal))
         for bucket, amount in reply.back.items():
@@ -469,13 +469,15 @@ class Purses:
                 purse.held += need
         return hold
 
-    def _refused(self, ask: Ask, refusal: Refusal, now_s: float) -> None:
+    def _refused(self, ask: Ask, refusal: Refusal, sent_s: float, now_s: float) -> None:
         purse = self._purses.get(refusal.bucket)
         if purse is None:
             return
         purse.refusal = refusal
         purse.level, purse.level_s, purse.seen = refusal.free, now_s, self.consumed(purse)
-        purse.dry_until_s = now_s + refusal.dry_ms / 1000
+        # A rate is dry until the next ticket is due, from when it was asked, not from when the answer came:
+        # else who comes at that moment is refused (1 of 80 on a busy machine).
+        purse.dry_until_s = (sent_s if refusal.wait_ms > 0 else now_s) + refusal.dry_ms / 1000
         purse.dry_need = next((ask.amounts[place] for each, place in ask.seats if each is purse), 0)
 
     def _serve_queue(self, now_s: float) -> list[tuple[Ask, Hold | Refusal]]:

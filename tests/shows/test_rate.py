@@ -20,7 +20,8 @@ OFFERED = 3
 PER_S = PER_MINUTE / 60
 HORIZON_S = 60.0
 """Who is told to wait for a minute has no ticket: the queue is as long as that already."""
-KEYS = {f"key-{number}": "team-0" for number in range(64)}
+KEYS = {f"key-{number}": "team-0" for number in range(3600)}
+"""A ticket is its key's. So many come again after two minutes, when none of them waits any more."""
 RULES = f"limits: [{{name: calls, requests: {PER_MINUTE}/min, burst: {BURST}}}]"
 
 
@@ -127,14 +128,14 @@ async def rush(deploy: Deploy, folder: Path, seconds: float, keys: int) -> None:
     "deploy", ["embedded-2", pytest.param("redis-2", marks=pytest.mark.system)], indirect=True
 )
 async def test_rate_holds_for_six_seconds(deploy: Deploy, tmp_path: Path) -> None:
-    await rush(deploy, tmp_path, 6, keys=16)
+    await rush(deploy, tmp_path, 6, keys=180)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("deploy", ["embedded-4", "redis-4"], indirect=True)
 async def test_rate_holds_for_two_minutes(deploy: Deploy, tmp_path: Path) -> None:
-    await rush(deploy, tmp_path, 120, keys=64)
+    await rush(deploy, tmp_path, 120, keys=3600)
 
 
 async def crowd(deploy: Deploy, folder: Path, samples: int, *, cap: int, callers: int) -> None:
@@ -167,7 +168,7 @@ async def crowd(deploy: Deploy, folder: Path, samples: int, *, cap: int, callers
             addresses = [gateway.running()["listen"] for gateway in gateways]
             async with asyncio.TaskGroup() as tasks:
                 for number in range(callers):
-                    tasks.create_task(caller(addresses[number % len(addresses)], f"key-{number % len(KEYS)}"))
+                    tasks.create_task(caller(addresses[number % len(addresses)], f"key-{number}"))
     finally:
         await upstream.stop()
     mean = sum(count * times for count, times in seen.items()) / seen.total()

@@ -110,6 +110,18 @@ async def test_what_lies_idle_elsewhere_is_called_back_before_a_refusal(store: S
     assert (await two.finally_()).granted == [1]
 
 
+async def test_a_want_that_waits_for_one_bucket_keeps_the_others_that_it_needs(store: Store) -> None:
+    one, idle = await opened(store, "w0", DAY, MONEY_1000, 500)
+    two, has = await opened(store, "w1", TEAM, MONEY_1000, 100)
+    terms = {DAY: MONEY_1000}
+    # It wishes for more of what it needs itself: what it were given would be missing when it is decided.
+    said = {"terms": terms, "deposit": {TEAM: has}, "held": {TEAM: 0}, "wishes": {TEAM: 900}}
+    reply = await two.tell({DAY: 900, TEAM: 900}, **said)
+    assert (reply.parked, reply.slices.get(TEAM, 0)) == ({2: [DAY]}, 0)
+    await one.tell(returned={DAY: idle}, acks=[DAY])
+    assert (await two.finally_()).granted == [2]
+
+
 async def test_a_last_decision_is_taken_once(store: Store) -> None:
     one, idle = await opened(store, "w0", DAY, MONEY_1000, 500)
     two = Teller(store, "w1")
