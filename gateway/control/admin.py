@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Iterable
@@ -121,7 +120,7 @@ class _Admin:
     async def metrics(self, request: web.Request) -> web.Response:
         self._gateway.scraped()
         accept = request.headers.get("accept", "")
-        body, content_type = await asyncio.to_thread(self._exposition.render, accept)
+        body, content_type = await self._exposition.rendered(accept)
         answer = web.Response(body=body, headers={"content-type": content_type})
         answer.enable_compression()
         return answer

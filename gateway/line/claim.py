@@ -92,9 +92,12 @@ class Claim:
             if usage.estimated:
                 usage = exchange.usage = self._most(exchange, usage)
                 exchange.cost_nanousd = self._price(usage)
-            elif self.guess is not None and self.plan is not None and self.plan.guesses and exchange.bound:
-                self.guess.ratio.learn(exchange.bound, usage)
-                self.guess.learn(usage)
+            elif self.guess is not None and self.plan is not None:
+                if usage.reasoning:
+                    self.guess.reasons = True
+                if self.plan.guesses and exchange.bound is not None:
+                    self.guess.ratio.learn(exchange.bound, usage)
+                    self.guess.learn(usage)
         total_input, total_output = usage.total_input, usage.total_output
         cost = exchange.cost_nanousd
         spent = Spent(total_input + total_output, total_input, total_output, cost or 0)

@@ -20,7 +20,7 @@ from gateway.pricing.price import UNLIMITED
 from gateway.quota.bound import bound_input
 from gateway.quota.cap import asked_of
 from gateway.quota.contract import Refusal
-from gateway.quota.hold import Hold, Seat
+from gateway.quota.hold import UNDECIDED, Hold, Seat
 from gateway.quota.need import UNCOUNTED, Flat, Guess, Need
 from gateway.quota.plan import Plan, Planner
 from gateway.quota.purse import Purse
@@ -29,8 +29,9 @@ from gateway.quota.rule import Rule
 from gateway.quota.share import Share
 from gateway.telemetry.meters import Meters
 
-ASK_S = 0.1
-"""How long a call waits for the store."""
+ASK_S = 1.0
+"""How long a call waits for the keeper: as long as a new one takes to start, or a disk to sync. The keeper
+itself waits 100 ms for a store, and says when it is out; then nobody waits."""
 MOST_ASKS = 4
 """A cap shrinks to what one bucket has, then perhaps to what another has."""
 
@@ -266,7 +267,7 @@ class Governed:
         finally:
             self._purses.leave(ask)
             exchange.caller.deadline.set(exchange.total_at_s)
-        return answer[0] if answer else None
+        return answer[0] if answer and answer[0] is not UNDECIDED else None
 
     def _without_store(
         self, exchange: Exchange, target: Target, plan: Plan, need: Need | Flat | None, guess: Guess | None

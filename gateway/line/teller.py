@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 from gateway.clock import monotonic_s, now_s
 from gateway.link.keeper_link import KeeperLink
 from gateway.quota.contract import Reply
-from gateway.quota.hold import Hold
+from gateway.quota.hold import UNDECIDED, Hold
 from gateway.quota.purse import UNUSED
 from gateway.quota.purses import Purses
 
@@ -21,6 +22,8 @@ CLOSE_EVERY = 600
 """Ticks between looks for windows that ended."""
 TIMEOUTS = 3
 """Asks in a row that were not answered in time: from then on nobody waits until something is."""
+RESTART_S = 1.0
+"""A keeper that went is there again after this long, so that calls wait for it rather than be refused."""
 
 
 class Teller:
@@ -40,6 +43,8 @@ class Teller:
         self._purses = purses
         self._link: KeeperLink | None = None
         self._store_is_up = False
+        self._lost_s = -math.inf
+        """When a keeper went whose store was up."""
         self.has_store = asyncio.Event()
         """Set once the store was up."""
         self.why_unfit = ""
@@ -58,8 +63,9 @@ class Teller:
     @property
     def is_up(self) -> bool:
         """False if asking is of no use now."""
-        link = self._link
-        return link is not None and link.is_connected and self._store_is_up and self._late < TIMEOUTS
+        if self._late >= TIMEOUTS:
+            return False
+        return self._store_is_up or self._clock() < self._lost_s + RESTART_S
 
     def hurry(self) -> None:
         """A call waits: what is to be said goes out when the callbacks of this turn have run, so that calls
@@ -93,14 +99,22 @@ class Teller:
         self._send()
 
     def on_lost(self, dropped: Sequence[int]) -> None:
+        if self._store_is_up:
+            self._lost_s = self._clock()
         self._store_is_up = False
         self._purses.dropped(dropped)
 
     def on_store(self, is_up: bool, why: str) -> None:
         self._store_is_up, self.why_unfit = is_up, why
+        self._lost_s = -math.inf
         if is_up:
             self._late = 0
             self.has_store.set()
+            return
+        for ask in self._purses.undecided():
+            decided, ask.decided = ask.decided, None
+            if decided is not None:
+                decided(UNDECIDED)
 
     def on_reply(self, reply: Reply) -> None:
         link = self._link

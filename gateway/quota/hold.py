@@ -10,6 +10,11 @@ from gateway.quota.purse import Purse
 
 Seat = tuple[Purse, int]
 """A purse that a call needs, and the place of the need in the call's amounts."""
+UNDECIDED = Refusal(0, "", -1, 0, False)
+"""What waiting calls are told when the store is out: nobody decides."""
+PLACES = 14
+"""Places of one record of the journal after its first: an account and an amount for each of seven purses. The
+place after them names the record in which a longer hold goes on."""
 
 
 class Book(Protocol):

@@ -46,8 +46,6 @@ class Guess:
     def learn(self, usage: Usage) -> None:
         """A provider reported so much."""
         output_tokens = usage.total_output
-        if usage.reasoning:
-            self.reasons = True
         self._output += (output_tokens - self._output) / 16 if self._output else output_tokens
 
 

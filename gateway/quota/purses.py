@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.quota.contract import Exchange, Refusal, Reply, Terms, Want
-from gateway.quota.hold import Ask, Book, Hold, Seat
-from gateway.quota.purse import ONE, Purse, Spent
+from gateway.quota.hold import PLACES, Ask, Book, Hold, Seat
+from gateway.quota.purse import Purse, Spent
 from gateway.quota.rows import Rows
 
 LEASE_S = 27.0
 """Purses serve for so long after the last exchange that was answered: 0.9 of the store's lease."""
 RENEW_S = 1.0
 """An owner that has nothing to say says so this often."""
-PLACES = 14
-"""Places of one record of the journal after its first: an account and an amount for each of seven purses. The
-place after them names the record in which a longer hold goes on."""
 
 
 class Purses:
@@ -144,6 +141,12 @@ class Purses:
                 self._wishes.add(purse)
         return ask
 
+    def undecided(self) -> list[Ask]:
+        """The store is out: whoever waits for it is to be told. What it grants late goes into the purses."""
+        waiting = [ask for ask in (*self._asked.values(), *self._queue) if ask.decided is not None]
+        self._queue = []
+        return waiting
+
     def leave(self, ask: Ask) -> None:
         """Nobody waits for an ask any more."""
         ask.decided = None
@@ -215,7 +218,7 @@ class Purses:
 
     @property
     def is_hurried(self) -> bool:
-        """True if somebody waits for an exchange: a call, or whoever recalled something."""
+        """True if somebody waits: a call, or whoever recalled something."""
         return bool(self._queue or self._acks)
 
     @property
@@ -489,8 +492,3 @@ class Purses:
                 self._queue.remove(ask)
                 served.append((ask, hold))
         return served
-
-
-def ones(seats: Sequence[Seat]) -> bool:
-    """True if all needs are one: nothing of a call need be measured."""
-    return all(place == ONE for _, place in seats)

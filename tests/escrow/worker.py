@@ -292,7 +292,7 @@ class Worker:
                 self.clamped[purse.bucket] = self.clamped.get(purse.bucket, 0) + purse.balance - expected
         if charges:
             request = f"{self.key}.{len(self.true)}.{self.world.dice.random()}"
-            self.purses.rows.append(row(charges, request, self.world.now_ms))
+            self.purses.rows.add(row(charges, request, self.world.now_ms))
         self.teller.later(REFUND_S if self.purses.has_refunds else NEWS_S)
         self.world.ended(call, used)
 

@@ -190,6 +190,7 @@ async def die(deploy: Deploy, folder: Path, times: int, seed: int) -> None:
     )
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_books_survive_a_death_of_each_process(deploy: Deploy, tmp_path: Path) -> None:
     await die(deploy, tmp_path, 5, seed=1)

@@ -89,11 +89,6 @@ async def cross(deploy: Deploy, folder: Path, rounds: int) -> None:
     assert crossing.admitted[1] > rounds * 0.9, said
 
 
-@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
-async def test_one_of_two_that_cross_is_served(deploy: Deploy, tmp_path: Path) -> None:
-    await cross(deploy, tmp_path, 25)
-
-
 @pytest.mark.proof
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)

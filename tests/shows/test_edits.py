@@ -82,11 +82,6 @@ async def edit(deploy: Deploy, folder: Path, times: int) -> None:
     assert max(edits.late_ms) <= IN_FORCE_S * 1000, said
 
 
-@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
-async def test_lowered_budget_is_in_force_at_once(deploy: Deploy, tmp_path: Path) -> None:
-    await edit(deploy, tmp_path, 3)
-
-
 @pytest.mark.proof
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("deploy", ["embedded-4"], indirect=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import aiohttp
 import pytest
 
 from gateway.quota.contract import MONEY, Terms, Want
@@ -42,15 +43,26 @@ def add_series(gateway: Gateway, count: int) -> None:
     assert left <= 0
 
 
+SCRAPER = """
+import sys, time, urllib.request
+while True:
+    begun_s = time.monotonic()
+    with urllib.request.urlopen(sys.argv[1] + "/metrics") as answer:
+        print(answer.read().count(b"\\n"), flush=True)
+    time.sleep(max(0.0, 1 - (time.monotonic() - begun_s)))
+"""
+"""A process of its own: to read 5 MB here would make the grants wait that are measured."""
+
+
 async def scrape(gateway: Gateway, stopping: asyncio.Event) -> list[int]:
-    """Every second; how many lines each scrape had. It is not read here: that would take this process."""
-    lines: list[int] = []
-    while not stopping.is_set():
-        begun_s = time.monotonic()
-        async with aiohttp.request("GET", f"{gateway.admin}/metrics") as answer:
-            lines.append((await answer.read()).count(b"\n"))
-        await asyncio.sleep(max(0.0, 1 - (time.monotonic() - begun_s)))
-    return lines
+    """Every second; how many lines each scrape had."""
+    scraper = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SCRAPER, gateway.admin, stdout=asyncio.subprocess.PIPE
+    )
+    await stopping.wait()
+    scraper.kill()
+    said, _ = await scraper.communicate()
+    return [int(line) for line in said.split()]
 
 
 async def call(gateway: Gateway, key: str, stopping: asyncio.Event) -> int:
@@ -76,9 +88,7 @@ def needs(seconds: float) -> Iterator[int]:
 
 async def grants(gateway: Gateway, seconds: float) -> list[float]:
     """How long an owner waited for each of its wants, in seconds."""
-    sockets = list(gateway.state.rglob("keeper.sock"))
-    assert len(sockets) == 1
-    purse = await Purse(sockets[0], "shown-0", int(time.time() * 1000)).up()
+    purse = await Purse(gateway.state / "keeper.sock", "shown-0", int(time.time() * 1000)).up()
     waits_s: list[float] = []
     try:
         for number in needs(seconds):
@@ -94,10 +104,14 @@ async def grants(gateway: Gateway, seconds: float) -> list[float]:
     return waits_s
 
 
-async def show(deploy: Deploy, folder: Path, upstream: Provider, seconds: float, series: int) -> None:
+async def show(deploy: Deploy, upstream: Provider, seconds: float, series: int) -> None:
     """Grants while so many series are scraped every second, and calls are served."""
     stopping = asyncio.Event()
-    with started(deploy(folder / "gateways", policy_of(upstream.url, KEYS, RULES))) as (gateway,):
+    # A socket's path has 107 bytes at most (unix(7)); the folders of tests are deeper.
+    with (
+        TemporaryDirectory() as short,
+        started(deploy(Path(short), policy_of(upstream.url, KEYS, RULES))) as (gateway,),
+    ):
         await gateway.ready()
         add_series(gateway, series)
         async with asyncio.TaskGroup() as tasks:
@@ -117,15 +131,9 @@ async def show(deploy: Deploy, folder: Path, upstream: Provider, seconds: float,
     assert p99_s <= P99_S, said
 
 
-@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
-async def test_grants_come_at_once_while_series_are_scraped(deploy: Deploy, tmp_path: Path) -> None:
-    with provider(tmp_path) as upstream:
-        await show(deploy, tmp_path, upstream, 2.5, series=10_000)
-
-
 @pytest.mark.proof
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
 async def test_grants_come_at_once_while_50_000_series_are_scraped(deploy: Deploy, tmp_path: Path) -> None:
     with provider(tmp_path) as upstream:
-        await show(deploy, tmp_path, upstream, 30, series=SERIES)
+        await show(deploy, upstream, 30, series=SERIES)

@@ -124,6 +124,7 @@ async def rush(deploy: Deploy, folder: Path, seconds: float, keys: int) -> None:
     assert run.kept >= 0.99 * (run.kept + run.broken) and run.kept > 0, said
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "deploy", ["embedded-2", pytest.param("redis-2", marks=pytest.mark.system)], indirect=True
 )
@@ -180,6 +181,7 @@ async def crowd(deploy: Deploy, folder: Path, samples: int, *, cap: int, callers
     assert outcomes["429 rate_limit_exceeded"] > 0, said
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "deploy", ["embedded-2", pytest.param("redis-2", marks=pytest.mark.system)], indirect=True
 )
