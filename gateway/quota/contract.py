@@ -68,7 +68,7 @@ class Refusal(NamedTuple):
     dry_ms: int
     """How long the owner may refuse as large a need by itself."""
     is_held: bool
-    """Money: what is missing is held by calls under way, so it may come free."""
+    """Money: what is missing is with owners and not known to be spent, so it may come free."""
     free: int = 0
     """What a want of this bucket alone could have now: a cap may shrink to fit it."""
 

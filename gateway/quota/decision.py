@@ -71,7 +71,9 @@ def _wait_ms(bucket: Bucket, want: Want, now_ms: int) -> float:
 
 
 def _is_held(bucket: Bucket, need: int) -> bool:
-    return bucket.total >= need and any(out.held for out in bucket.outs.values())
+    """Whether what is missing is with owners and not known to be spent: held, on its way back, or idle with
+    one that did not answer its recall in time. Only what is spent is refused for good."""
+    return bucket.total >= need
 
 
 def _dry_ms(bucket: Bucket, wait_ms: int, now_ms: int) -> int:

@@ -93,7 +93,7 @@ end
 
 -- Refusing (`quota.decision`).
 
-local function is_held(b, need) return b[TOTAL] >= need and b[HELD] > 0 end
+local function is_held(b, need) return b[TOTAL] >= need end
 
 local function wait_of(name, b, need)
   if b[KIND] == SLOTS then return 0.5 end -- A call may end at any moment.
