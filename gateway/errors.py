@@ -231,6 +231,22 @@ OVERLOADED = Kind(
     "The gateway is overloaded. Try again shortly.",
     (("retry-after", "1"),),
 )
+TOO_MANY_CONNECTIONS = replace(
+    OVERLOADED,
+    error_type="gateway_too_many_connections",
+    message="The gateway has too many connections. Try again shortly.",
+)
+BODIES_FULL = replace(
+    OVERLOADED,
+    error_type="gateway_bodies_full",
+    message="The gateway holds too many requests. Try again shortly.",
+)
+SHED_FOR: Mapping[Kind, str] = {
+    OVERLOADED: "calls",
+    TOO_MANY_CONNECTIONS: "connections",
+    BODIES_FULL: "body_memory",
+}
+"""What there is too much of, as the metric label says it."""
 NOT_READY = Kind(
     "gateway_not_ready",
     503,

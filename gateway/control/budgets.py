@@ -1,4 +1,4 @@
-"""The balances that the keeper told last, kept fresh while somebody looks at them."""
+"""The balances of budgets and limits that the keeper told last, kept fresh while somebody looks at them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from gateway.clock import monotonic_s
 from gateway.control.exposition import Sample
-from gateway.control.standing import Standing, Table, gauges, standings
+from gateway.control.standing import Standing, Table, gauges, limit_gauges, standings, window_gauges
 from gateway.link.keeper_queries import NoAnswer
 from gateway.telemetry.diagnostics import report
 
@@ -16,6 +16,8 @@ POLL_S = 1.0
 SHARE = 20
 """A poll is followed by a pause of 20 times what it took: with 50,000 buckets, 0.3 s, that is 6 s, and the
 keeper spends less than 5 % of its time on it."""
+MOST_LIMITS = 50
+"""Limits whose fill is asked for: each is a question."""
 LOOKED_S = 120.0
 """How long after a scrape balances are kept fresh: twice the usual longest interval of scrapers."""
 
@@ -50,6 +52,7 @@ class Budgets:
         self._looked = asyncio.Event()
         self._looked_s = float("-inf")
         self._last: Sequence[Standing] = ()
+        self._limits: Sequence[Standing] = ()
 
     def look(self) -> None:
         """Somebody looks at `samples`. Returns at once."""
@@ -58,7 +61,12 @@ class Budgets:
 
     def samples(self) -> Iterable[Sample]:
         """The gauges as of the last poll. May be called from any thread."""
-        return gauges(self._last, self._now_ms())
+        now_ms = self._now_ms()
+        return [
+            *gauges(self._last, now_ms),
+            *window_gauges(self._rules(), now_ms),
+            *limit_gauges(self._limits),
+        ]
 
     async def run(self) -> None:
         """For ever. While the keeper does not answer, what it told last stays."""
@@ -79,14 +87,24 @@ class Budgets:
 
     async def poll(self) -> None:
         """Asks once. Raises `NoAnswer`."""
-        balances = await self._keeper.ask("balances", rule="", money=True)
-        money = [rule for rule in self._rules() if rule["measure"] == "usd"]
-        self._last = await asyncio.to_thread(lambda: list(standings(money, balances, self._now_ms())))
-        await self._seen(self._last)
+        rules = self._rules()
+        if any(_is_money(rule) for rule in rules):
+            self._last = await self._standings(
+                [rule for rule in rules if _is_money(rule)], rule="", money=True
+            )
+            await self._seen(self._last)
+        limits = [rule for rule in rules if not _is_money(rule) and not _OF_MANY.intersection(rule["per"])]
+        found: list[Standing] = []
+        for rule in limits[:MOST_LIMITS]:
+            found += await self._standings([rule], rule=rule["name"], money=False)
+        self._limits = found
+
+    async def _standings(self, rules: Sequence[Table], **query: Any) -> list[Standing]:
+        balances = await self._keeper.ask("balances", **query)
+        return await asyncio.to_thread(lambda: list(standings(rules, balances, self._now_ms())))
 
     def _is_wanted(self) -> bool:
-        has_budgets = any(rule["measure"] == "usd" for rule in self._rules())
-        return has_budgets and (self._is_watching() or monotonic_s() - self._looked_s < LOOKED_S)
+        return bool(self._rules()) and (self._is_watching() or monotonic_s() - self._looked_s < LOOKED_S)
 
     async def _somebody_looks(self) -> None:
         """Until then, or for a second: a policy may have brought budgets."""
@@ -96,3 +114,11 @@ class Budgets:
                 await self._looked.wait()
         except TimeoutError:
             return
+
+
+_OF_MANY = frozenset({"user", "tag"})
+"""Subjects that callers make up: a limit per user may have 10,000 buckets."""
+
+
+def _is_money(rule: Table) -> bool:
+    return bool(rule["measure"] == "usd")

@@ -31,6 +31,7 @@ from gateway.link.worker_end import ControlLink
 from gateway.quota.contract import MONEY, RATE, ROLLING, Store, StoreDown, Terms
 from gateway.telemetry.diagnostics import report, report_escaped, say
 from gateway.telemetry.meters import KeeperMeters
+from gateway.telemetry.pulse import Pulse
 from gateway.telemetry.slots import SlotFile
 
 EXPIRE_S = 1.0
@@ -62,7 +63,8 @@ class Keeper:
         self._opener = opener
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self._store = KeptStore(KeeperMeters(SlotFile.open(options.slots)), self._store_changed)
+        self.slots = SlotFile.open(options.slots)
+        self._store = KeptStore(KeeperMeters(self.slots), self._store_changed)
         self._exchanges = Exchanges(self._store)
         self._books = Books(self._store)
         self._burials = Burials(Path(options.journals), self._settle)
@@ -284,6 +286,7 @@ async def run(keeper: Keeper, life_fd: int) -> int:
     # A terminal's Ctrl-C reaches all processes; the supervisor alone decides what it means.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     await keeper.start()
+    pulse = Pulse(loop, keeper.slots, "keeper")
     # Messages and buckets make no cycles: the collector need not look through all buckets while a worker
     # waits for a grant, so its last generation may come a thousand times as seldom.
     gc.collect()
@@ -297,6 +300,7 @@ async def run(keeper: Keeper, life_fd: int) -> int:
     if waits[1].done() and not waits[1].cancelled():
         say(str(waits[1].result()))
         return 2
+    pulse.stop()
     await keeper.finish()
     return 0
 

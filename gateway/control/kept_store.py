@@ -57,11 +57,13 @@ class KeptStore:
         if self._store is None:
             raise StoreDown("the store is not open")
         self._meters.round_trip()
+        asked_s = monotonic_s()
         try:
             answer = await call(self._store)
         except StoreDown:
             self._set(False)
             raise
+        self._meters.answered(monotonic_s() - asked_s)
         self._set(True)
         return answer
 
@@ -134,5 +136,6 @@ class KeptStore:
         self._is_up = is_up
         self._meters.store_is_up(is_up)
         if not is_up:
+            self._meters.outage()
             say("the store of limits and budgets does not answer")
         self._on_change()

@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import hashlib
 import os
+import platform
 import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from gateway.control.budgets import Budgets
 from gateway.control.exposition import Exposition, Sample
 from gateway.control.logwriter import LogWriter
 from gateway.control.objects import StoredObjects
+from gateway.control.processes import Processes
 from gateway.control.reload import Reloader
 from gateway.control.webhook import Webhook
 from gateway.link.control_end import WorkerLinks
@@ -31,6 +34,7 @@ from gateway.link.target_table import TargetTable
 from gateway.telemetry import table
 from gateway.telemetry.diagnostics import report_escaped, say
 from gateway.telemetry.meters import ControlMeters
+from gateway.telemetry.pulse import Pulse
 from gateway.telemetry.slots import SlotFile
 
 DEMO_KEY = "hg-demo-key-for-make-run-only-do-not-deploy-0"
@@ -47,7 +51,8 @@ class Control:
         self._simulator: Any = None
         self._targets = TargetTable.open(options.targets)
         slots = Path(options.slots_dir)
-        meters = ControlMeters(SlotFile.open(slots / "control"))
+        self._slots = SlotFile.open(slots / "control")
+        meters = ControlMeters(self._slots)
         self._writer = LogWriter(options.log, meters.log_dropped)
         self._objects = StoredObjects(Path(options.state) / "objects.db")
         self._links = WorkerLinks(self._writer.write, self._objects.answer)
@@ -63,7 +68,7 @@ class Control:
         self._exposition = Exposition(slots, self._samples)
         alerts = AlertFile(Path(options.state) / "alerts.db")
         self._alert_file = alerts
-        self._webhook = Webhook(alerts, self._alerts_table, now_ms)
+        self._webhook = Webhook(alerts, self._alerts_table, now_ms, meters.alerted)
         self._alerts = Alerts(alerts, self._webhook, self._alerts_table)
         self._budgets = Budgets(
             self._keeper,
@@ -72,6 +77,7 @@ class Control:
             lambda standings: self._alerts.see(standings, now_ms()),
             lambda: self._alerts.is_watching(self._rules()),
         )
+        self._processes = Processes(self._running, meters)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
@@ -96,12 +102,14 @@ class Control:
         if not loopback and not list(self.admin_keys()):
             say("--admin is off loopback and open to all: set HEADGATE_ADMIN_KEY or admin.keys.")
             return 2
+        pulse = Pulse(loop, self._slots, "control")
         self._start(self._reloader.watch())
         self._start(self._budgets.run())
         self._start(self._webhook.run())
         if self._options.banner:
             self._start(self._banner())
         await self._stopping.wait()
+        pulse.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -175,12 +183,24 @@ class Control:
 
     def _samples(self) -> Iterator[Sample]:
         reloader = self._reloader
+        yield table.BUILD_INFO, (version("headgate"), platform.python_version()), 1
+        yield from self._processes.samples()
+        ready = 0
+        if reloader.compiled is not None:
+            hash_ = reloader.compiled.tables["hash"]
+            ready = sum(used == hash_ for used in self._links.in_force().values())
+        yield table.WORKERS_READY, (), ready
         if reloader.compiled is not None:
             yield table.POLICY_INFO, (reloader.compiled.tables["hash"],), 1
             yield table.POLICY_AGE, (), monotonic_s() - reloader.since_s
         for model, target, state in self._states():
             yield table.TARGET_STATE, (model, target), state
         yield from self._budgets.samples()
+
+    def _running(self) -> Iterable[tuple[str, int]]:
+        yield "control", os.getpid()
+        yield "supervisor", os.getppid()
+        yield from self._links.processes()
 
     def _states(self) -> Iterator[tuple[str, str, int]]:
         compiled = self._reloader.compiled

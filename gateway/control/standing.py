@@ -156,6 +156,30 @@ def gauges(found: Iterable[Standing], now_ms: int) -> list[Sample]:
     ]
 
 
+def limit_gauges(found: Iterable[Standing]) -> list[Sample]:
+    """How full limits are: of the buckets of one label the fullest."""
+    shares: dict[tuple[str, str], float] = {}
+    for each in found:
+        if each.rule["kind"] in (MONEY, ROLLING):
+            continue
+        labels = each.rule["policy_name"], label_of(each.rule, each.subject)
+        if labels not in shares and len(shares) >= MOST_SERIES:
+            labels = labels[0], OTHER
+        shares[labels] = max(shares.get(labels, 0.0), each.used_share)
+    return [(table.LIMIT_USED, labels, share) for labels, share in sorted(shares.items())]
+
+
+def window_gauges(rules: Iterable[Table], now_ms: int) -> list[Sample]:
+    """From when to when the windows under way are."""
+    samples: list[Sample] = []
+    for rule in rules:
+        if rule["kind"] == MONEY:
+            current, name = window.window(rule["every"], rule["timezone"], now_ms), (rule["policy_name"],)
+            samples.append((table.BUDGET_STARTS, name, current.starts_ms / 1000))
+            samples.append((table.BUDGET_ENDS, name, current.ends_ms / 1000))
+    return samples
+
+
 def label_of(rule: Table, subject: str) -> str:
     """A subject in a metric: `team=search,user=x` → `search,_users`. Tags are shown where the rule's match
     names them."""

@@ -124,7 +124,7 @@ class Supervisor:
         for index in range(options.workers):
             SlotFile.create(slots / f"worker-{index}")
         for name in ("control", "keeper"):
-            SlotFile.create(slots / name, slots=64)
+            SlotFile.create(slots / name, slots=4096)
         (self._state / "journal").mkdir(exist_ok=True, mode=0o700)
         # Which store this run uses, by the keeper: a new run may use another one.
         (self._state / "store").unlink(missing_ok=True)

@@ -28,14 +28,19 @@ SIGNATURE = "x-headgate-signature"
 
 class Webhook:
     """Sends what waits in a file. `alerts` gives the policy's table in force {"webhook", "secret"}, None if
-    there is no receiver; `now_ms` milliseconds since the epoch."""
+    there is no receiver; `now_ms` milliseconds since the epoch; `told` hears how each delivery ended."""
 
     def __init__(
-        self, file: AlertFile, alerts: Callable[[], Table | None], now_ms: Callable[[], int]
+        self,
+        file: AlertFile,
+        alerts: Callable[[], Table | None],
+        now_ms: Callable[[], int],
+        told: Callable[[bool], None] = lambda ok: None,
     ) -> None:
         self._file = file
         self._alerts = alerts
         self._now_ms = now_ms
+        self._told = told
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -71,6 +76,7 @@ class Webhook:
 
     async def _send(self, http: aiohttp.ClientSession, table: Table, alert: Waiting) -> None:
         why = await _post(http, table, alert, self._now_ms() // 1000)
+        self._told(not why)
         now_ms = self._now_ms()
         if not why:
             await self._file.done(alert)

@@ -20,10 +20,11 @@ import httptools
 from gateway.clock import monotonic_s
 from gateway.errors import (
     BAD_HTTP,
+    BODIES_FULL,
     BODY_TIMEOUT,
     HEADERS_TOO_LARGE,
-    OVERLOADED,
     TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
     UPGRADE,
     Kind,
 )
@@ -125,7 +126,7 @@ class CallerConnection(asyncio.Protocol):
         if self._server.joined(self):
             self.deadline.set(monotonic_s() + self.times.idle_s)
         else:
-            self._refuse(OVERLOADED)
+            self._refuse(TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -312,7 +313,7 @@ class CallerConnection(asyncio.Protocol):
             self._body_failed(BAD_HTTP)
             return False
         if server.held_bytes > server.max_held_bytes:
-            self._body_failed(OVERLOADED)
+            self._body_failed(BODIES_FULL)
             return False
         return True
 

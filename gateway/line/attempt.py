@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.clock import now_s
+from gateway.clock import monotonic_s, now_s
 from gateway.errors import (
     UPSTREAM_BAD_ANSWER,
     UPSTREAM_LOST,
@@ -66,6 +66,7 @@ async def connect(exchange: Exchange, pool: Pool, model: Model) -> UpstreamConne
     """A fresh connection. Raises `AttemptFailed`, or what ends the call itself."""
     leave = pool.connect(exchange.wake, model.timeouts.connect_s)
     exchange.set_deadline(model.timeouts.connect_s)
+    asked_s = monotonic_s()
     try:
         connection: UpstreamConnection | None = await SUSPEND
     except DeadlinePassed as passed:
@@ -74,6 +75,9 @@ async def connect(exchange: Exchange, pool: Pool, model: Model) -> UpstreamConne
         connection = None
     finally:
         leave()
+    if exchange.target is not None:
+        waited_s = monotonic_s() - asked_s
+        exchange.line.meters.waited_for_connection(exchange.target.provider.name, waited_s)
     if connection is None:
         raise AttemptFailed("connect", UPSTREAM_UNREACHABLE)
     exchange.caller.deadline.set(exchange.total_at_s)

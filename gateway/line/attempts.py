@@ -125,6 +125,7 @@ def _step(
         step == retry.OTHER_KEY and failure.reason == "rate_limited" and not failure.quota
     )
     if costs and not exchange.line.retry_budget(model.name).take(model.retry_budget, monotonic_s()):
+        exchange.line.meters.not_retried(model.name)
         return retry.FALL_BACK if has_next and falls_back else retry.STOP
     return step
 
@@ -146,6 +147,8 @@ async def _attempt(
         else:
             line.health.failed(target.row, model.health)
         line.meters.attempt_failed(model.name, target.name, failure.reason or "refused")
+        if failure.reason == "stall":
+            line.meters.stalled(model.name, target.name)
         return failure
     except BaseException as ended:
         line.health.undecided(target.row)

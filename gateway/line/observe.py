@@ -86,6 +86,8 @@ def _count(exchange: Exchange, kept: Kept, ended_s: float) -> None:
         if exchange.attempt_outcome:
             labels = meters.labels
             exchange.line.meters.attempt_failed(labels.model, labels.target, exchange.attempt_outcome)
+            if exchange.attempt_outcome == "stall":
+                exchange.line.meters.stalled(labels.model, labels.target)
         else:
             meters.attempted()
         if usage is not None and exchange.first_token_s:

@@ -154,6 +154,7 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
     exchange.error_type = kind.error_type
     exchange.outcome = "upstream_failed" if kind.error_type.startswith("provider_") else "refused"
     exchange.status = kind.status
+    exchange.line.shed(kind)
     if exchange.first_written_s:
         exchange.caller.cut()
         return

@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 
 from gateway.clock import now_s
-from gateway.errors import STOPPING, GatewayError, Kind
+from gateway.errors import SHED_FOR, STOPPING, GatewayError, Kind
 from gateway.http.caller import CallerConnection
 from gateway.http.message import Request, status_line
 from gateway.http.server import CallerServer
@@ -40,6 +40,7 @@ from gateway.quota.purses import Purses
 from gateway.routing.retry import RetryBudget
 from gateway.telemetry.diagnostics import report_escaped, say
 from gateway.telemetry.meters import Meters
+from gateway.telemetry.pulse import Pulse
 from gateway.telemetry.slots import SlotFile
 from gateway.wire.dialects.openai_chat import error_body
 
@@ -132,12 +133,19 @@ class Line:
             f"x-headgate-request-id: {request_id}\r\nconnection: close\r\n"
         )
         self.meters.failed("_none", "_none", "_none", "_none", "refused", kind.error_type)
+        self.shed(kind)
         self.log(refusal_record(request_id, kind.status, kind.error_type))
         return status_line(kind.status) + head.encode() + b"\r\n" + body
 
     def is_overloaded(self) -> bool:
         """True if a new call must be shed."""
         return len(self.exchanges) > self.max_calls
+
+    def shed(self, kind: Kind) -> None:
+        """Counts what is refused because there is too much to do."""
+        reason = SHED_FOR.get(kind)
+        if reason is not None:
+            self.meters.shed(reason)
 
     def turn(self, model: str) -> int:
         """How many calls of a model came before; names that are no model's (of aliases) share a count."""
@@ -237,6 +245,12 @@ async def run(options: argparse.Namespace) -> None:
         max_connections_per_address=options.max_connections_per_address,
     )
     ending = Ending(loop, line, callers)
+    pulse = Pulse(
+        loop,
+        slots,
+        "worker",
+        lambda: line.meters.under_way(len(line.exchanges), len(callers.connections)),
+    )
     loop.add_reader(options.life_fd, os._exit, 1)
     await link.start()
     await keeper.start()
@@ -257,6 +271,7 @@ async def run(options: argparse.Namespace) -> None:
     server.close()
     await _take_queued(loop, queue, callers)
     await _finish(line, callers, ending, options.max_stream)
+    pulse.stop()
     teller.close()
     await keeper.close()
     journal.close()

@@ -92,7 +92,16 @@ class WorkerLinks:
 
     def in_force(self) -> dict[int, str]:
         """Worker index → hash of the policy it uses ("" before its first)."""
-        return {end.index: end.switched for end in self._ends if end.index is not None and end.is_worker}
+        ends = list(self._ends)  # metrics are read in another thread
+        return {end.index: end.switched for end in ends if end.index is not None and end.is_worker}
+
+    def processes(self) -> list[tuple[str, int]]:
+        """(what it is, process id) of everybody who is connected."""
+        return [
+            ("worker" if end.is_worker else "keeper", end.pid)
+            for end in list(self._ends)
+            if end.index is not None
+        ]
 
     def keeper_in_force(self) -> str:
         """The hash of the policy that the keeper uses; "" before its first, and while there is no keeper."""

@@ -131,6 +131,8 @@ class Meters:
     """The metrics of one worker."""
 
     __slots__ = (
+        "_calls_open",
+        "_connections_open",
         "_counters",
         "_histograms",
         "_overshoot",
@@ -148,6 +150,8 @@ class Meters:
         self._counters: dict[tuple[Metric, tuple[str, ...]], int] = {}
         self._histograms: dict[tuple[Metric, tuple[str, ...]], Histogram] = {}
         self._streams_open = slots.series(table.STREAMS_OPEN, ())
+        self._calls_open = slots.series(table.CALLS_OPEN, ())
+        self._connections_open = slots.series(table.CONNECTIONS_OPEN, ())
         self._purse_hits = slots.series(table.PURSE_HITS, ("true",))
         self._purse_misses = slots.series(table.PURSE_HITS, ("false",))
         self._overshoot = slots.series(table.OVERSHOOT, ())
@@ -160,6 +164,11 @@ class Meters:
     def streams_open(self, change: int) -> None:
         """One stream more or less."""
         self._values[self._streams_open] += change
+
+    def under_way(self, calls: int, connections: int) -> None:
+        """How many there are now."""
+        self._values[self._calls_open] = calls
+        self._values[self._connections_open] = connections
 
     def failed(self, team: str, key: str, model: str, target: str, outcome: str, error_type: str) -> None:
         """A call that did not end well."""
@@ -183,6 +192,22 @@ class Meters:
     def fallback(self, model: str, reason: str) -> None:
         """On to the next target."""
         self._count(table.FALLBACKS, (model, reason))
+
+    def stalled(self, model: str, target: str) -> None:
+        """A stream stopped in mid-answer."""
+        self._count(table.STREAM_STALLS, (model, target))
+
+    def not_retried(self, model: str) -> None:
+        """The model's retry budget is used up."""
+        self._count(table.RETRY_BUDGET_EXHAUSTED, (model,))
+
+    def waited_for_connection(self, provider: str, seconds: float) -> None:
+        """A call had to have a new connection, or wait for one."""
+        self._histogram(table.CONNECTION_WAIT, (provider,)).observe(seconds)
+
+    def shed(self, reason: str) -> None:
+        """A call was turned away: "calls", "connections" or "body_memory"."""
+        self._count(table.SHED, (reason,))
 
     def limit_refused(self, limit: str, mode: str) -> None:
         """A limit or budget refused a call, or would have: `limit` is its name in the policy (a target's own
@@ -221,15 +246,32 @@ class Meters:
 class ControlMeters:
     """The metrics of control."""
 
-    __slots__ = ("_dropped", "_reloads", "_values")
+    __slots__ = ("_dropped", "_processor", "_reloads", "_slots", "_values", "_webhooks")
 
     def __init__(self, slots: SlotFile) -> None:
+        self._slots = slots
         self._values = slots.values
         self._dropped = slots.series(table.LOG_DROPPED, ())
+        self._processor: dict[str, int] = {}
         self._reloads = {
             accepted: slots.series(table.POLICY_RELOADS, ("accepted" if accepted else "rejected",))
             for accepted in (True, False)
         }
+
+        self._webhooks = {
+            ok: slots.series(table.WEBHOOKS, ("ok" if ok else "failed",)) for ok in (True, False)
+        }
+
+    def used_processor(self, process: str, nanoseconds: int) -> None:
+        """Processes of this name ran for so long."""
+        at = self._processor.get(process)
+        if at is None:
+            at = self._processor[process] = self._slots.series(table.PROCESS_CPU, (process,))
+        self._values[at] += nanoseconds
+
+    def alerted(self, ok: bool) -> None:
+        """An alert was taken by the webhook, or was not."""
+        self._values[self._webhooks[ok]] += 1
 
     def reloaded(self, *, accepted: bool) -> None:
         """A policy was put in force, or could not be."""
@@ -243,16 +285,26 @@ class ControlMeters:
 class KeeperMeters:
     """The metrics of the keeper."""
 
-    __slots__ = ("_trips", "_up", "_values")
+    __slots__ = ("_outages", "_seconds", "_trips", "_up", "_values")
 
     def __init__(self, slots: SlotFile) -> None:
         self._values = slots.values
         self._trips = slots.series(table.STORE_ROUND_TRIPS, ())
         self._up = slots.series(table.STORE_UP, ())
+        self._outages = slots.series(table.STORE_OUTAGES, ())
+        self._seconds = Histogram(slots, table.STORE_ROUND_TRIP)
 
     def round_trip(self) -> None:
         """The store is asked once."""
         self._values[self._trips] += 1
+
+    def answered(self, seconds: float) -> None:
+        """The store answered, after so long."""
+        self._seconds.observe(seconds)
+
+    def outage(self) -> None:
+        """The store, which was up, does not answer."""
+        self._values[self._outages] += 1
 
     def store_is_up(self, is_up: bool) -> None:
         """The store answers, or does not."""

@@ -14,10 +14,12 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.telemetry.table import BY_NAME, Metric
+from gateway.telemetry.table import BY_NAME, SERIES_OVERFLOW, Metric
 
 SLOTS = 131_072
 SERIES_PER_METRIC = 5_000
+VALUES_PER_LABEL = 2_000
+"""Of one label of a metric; what comes beyond is "_other" in that label."""
 OTHER = "_other"
 _MAGIC = 0x48475353_00000001
 _HEADER = struct.Struct("<qqq")
@@ -43,6 +45,7 @@ class SlotFile:
         self.values = memoryview(memory)[_HEADER.size + _DIRECTORY_BYTES :].cast("q")
         self._series: dict[tuple[str, tuple[str, ...]], int] = {}
         self._per_metric: dict[str, int] = {}
+        self._label_values: dict[str, list[set[str]]] = {}
         self._next = 0
         self._end = _HEADER.size
         for name, labels, first, self._end in _directory(memory):
@@ -67,7 +70,9 @@ class SlotFile:
     def series(self, metric: Metric, labels: tuple[str, ...]) -> int:
         """The first slot of a series, given at first sight.
 
-        A metric with 5,000 series, or a full file, gives the series whose every label is "_other".
+        A label with 2,000 values gives "_other" for the next. A metric with 5,000 series, or a full file,
+        gives the series whose every label is "_other". Both are counted (`SERIES_OVERFLOW`), once for each
+        series.
         """
         found = self._series.get((metric.name, labels))
         if found is not None:
@@ -76,20 +81,46 @@ class SlotFile:
         if metric.name not in self._per_metric and labels != other:
             # Room for the overflow is set aside with a metric's first series.
             self.series(metric, other)
-        first = -1
-        if labels == other or self._per_metric[metric.name] <= SERIES_PER_METRIC:
+        first, bounded = -1, self._bounded(metric.name, labels)
+        if bounded != labels:
+            first = self.series(metric, bounded)
+        elif labels == other or self._per_metric[metric.name] <= SERIES_PER_METRIC:
             first = self._append(metric, labels)
-        if first >= 0:
-            return first
+            if first >= 0:
+                return first
         if labels == other:
             raise MemoryError("the slot file is full")
-        return self._series[metric.name, other]
+        if bounded == labels:
+            first = self._series[metric.name, other]
+        self._series[metric.name, labels] = first
+        self._overflowed(metric)
+        return first
 
     def zero_gauges(self) -> None:
         """A worker that starts has no streams open, whatever the one before it had."""
         for (name, _), first in self._series.items():
             if BY_NAME[name].kind == "gauge":
                 self.values[first] = 0
+
+    def _bounded(self, name: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels, less the values that are too many."""
+        return tuple(
+            value if value in known or len(known) <= VALUES_PER_LABEL else OTHER
+            for value, known in zip(labels, self._values_of(name, len(labels)), strict=True)
+        )
+
+    def _values_of(self, name: str, labels: int) -> list[set[str]]:
+        found = self._label_values.get(name)
+        if found is None:
+            found = self._label_values[name] = [{OTHER} for _ in range(labels)]
+        return found
+
+    def _overflowed(self, metric: Metric) -> None:
+        at = self._series.get((SERIES_OVERFLOW.name, (metric.name,)))
+        if at is None:
+            at = self._append(SERIES_OVERFLOW, (metric.name,))
+        if at >= 0:
+            self.values[at] += 1
 
     def _append(self, metric: Metric, labels: tuple[str, ...]) -> int:
         text = json.dumps([metric.name, labels], ensure_ascii=False, separators=(",", ":")).encode()
@@ -107,6 +138,8 @@ class SlotFile:
     def _remember(self, name: str, labels: tuple[str, ...], first: int) -> None:
         self._series[name, labels] = first
         self._per_metric[name] = self._per_metric.get(name, 0) + 1
+        for value, known in zip(labels, self._values_of(name, len(labels)), strict=True):
+            known.add(value)
         self._next = first + width(BY_NAME[name])
 
 

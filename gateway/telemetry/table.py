@@ -50,6 +50,7 @@ _FIRST_TOKEN = (
     60.0,
 )
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_WAITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _OVERHEAD = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 _TOKENS = tuple(float(4**power) for power in range(14))
 _GEN_AI = (
@@ -116,6 +117,40 @@ FIRST_TOKEN = Metric(
     _FIRST_TOKEN,
     _NANO,
 )
+STREAM_STALLS = Metric(
+    "headgate_stream_stalls_total",
+    "counter",
+    "",
+    ("model", "target"),
+    "Streams that stopped in mid-answer for longer than the policy allows.",
+)
+RETRY_BUDGET_EXHAUSTED = Metric(
+    "headgate_retry_budget_exhausted_total",
+    "counter",
+    "",
+    ("model",),
+    "Retries that were not made because the model's retry budget was used up.",
+)
+CALLS_OPEN = Metric("headgate_calls_open", "gauge", "", (), "Calls that are under way now.")
+CONNECTIONS_OPEN = Metric(
+    "headgate_connections_open", "gauge", "", (), "Connections of callers that are open now."
+)
+CONNECTION_WAIT = Metric(
+    "headgate_connection_wait_seconds",
+    "histogram",
+    "seconds",
+    ("provider",),
+    "How long calls waited for a new connection to a provider, or for one of those it may have.",
+    _WAITS,
+    _NANO,
+)
+SHED = Metric(
+    "headgate_shed_total",
+    "counter",
+    "",
+    ("reason",),
+    "Calls turned away because there is too much to do: calls, connections, memory of bodies (body_memory).",
+)
 STREAMS_OPEN = Metric("headgate_streams_open", "gauge", "", (), "Streams that are being relayed now.")
 TARGET_STATE = Metric(
     "headgate_target_state",
@@ -141,6 +176,22 @@ STORE_ROUND_TRIPS = Metric(
     (),
     "Questions of the keeper to the store of limits and budgets.",
 )
+STORE_ROUND_TRIP = Metric(
+    "headgate_store_round_trip_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "How long the store of limits and budgets took to answer the keeper.",
+    _WAITS,
+    _NANO,
+)
+STORE_OUTAGES = Metric(
+    "headgate_store_outages_total",
+    "counter",
+    "",
+    (),
+    "How often the store of limits and budgets stopped answering.",
+)
 STORE_UP = Metric(
     "headgate_store_up", "gauge", "", (), "1 while the store of limits and budgets answers, else 0."
 )
@@ -150,6 +201,13 @@ LIMIT_REFUSED = Metric(
     "",
     ("limit", "mode"),
     "Calls that a limit or budget refused; in mode shadow, that it would have refused.",
+)
+LIMIT_USED = Metric(
+    "headgate_limit_used_ratio",
+    "gauge",
+    "ratio",
+    ("limit", "subject"),
+    "How much of a limit is taken now, 0 to 1; of limits that are not per user or tag.",
 )
 PURSE_HITS = Metric(
     "headgate_purse_hits_total",
@@ -190,6 +248,87 @@ BUDGET_SPENT = Metric(
     _BUDGET,
     "What is spent in the window under way.",
     scale=_NANO,
+)
+BUDGET_STARTS = Metric(
+    "headgate_budget_window_start_timestamp_seconds",
+    "gauge",
+    "seconds",
+    ("budget",),
+    "When the window under way began, since 1970; of budgets by the calendar.",
+)
+BUDGET_ENDS = Metric(
+    "headgate_budget_window_end_timestamp_seconds",
+    "gauge",
+    "seconds",
+    ("budget",),
+    "When the window under way ends, since 1970; of budgets by the calendar.",
+)
+WEBHOOKS = Metric(
+    "headgate_webhook_deliveries_total",
+    "counter",
+    "",
+    ("result",),
+    "Alerts sent to the policy's webhook: ok, or failed (and to be sent again).",
+)
+BUILD_INFO = Metric("headgate_build_info", "gauge", "", ("version", "python"), "1 for the version that runs.")
+WORKERS_READY = Metric(
+    "headgate_workers_ready",
+    "gauge",
+    "",
+    (),
+    "Workers that use the policy in force; as many as were asked for if all is well.",
+)
+LOOP_LAG = Metric(
+    "headgate_loop_lag_seconds",
+    "histogram",
+    "seconds",
+    ("process",),
+    "How late a process comes to what is due: its own wait for the processor and for its longest callback.",
+    _WAITS,
+    _NANO,
+)
+PROCESS_CPU = Metric(
+    "headgate_process_cpu_seconds_total",
+    "counter",
+    "seconds",
+    ("process",),
+    "Processor time in user and system mode.",
+    scale=_NANO,
+)
+PROCESS_MEMORY = Metric(
+    "headgate_process_resident_bytes",
+    "gauge",
+    "bytes",
+    ("process",),
+    "Memory of the processes that run now, shared pages counted in each.",
+)
+SERIES_OVERFLOW = Metric(
+    "headgate_series_overflow_total",
+    "counter",
+    "",
+    ("metric",),
+    "Series that found no room of their own and count under _other.",
+)
+TRACES = Metric(
+    "headgate_traces_total",
+    "counter",
+    "",
+    ("kept",),
+    "Calls whose spans are kept: sampled, or because of an error, or because they were slow.",
+)
+TRACE_DROPPED = Metric(
+    "headgate_trace_dropped_total",
+    "counter",
+    "",
+    ("where",),
+    "Calls whose spans were lost: in a worker that found nobody to take them, or at the export.",
+)
+OTLP_EXPORTS = Metric(
+    "headgate_otlp_exports_total",
+    "counter",
+    "",
+    ("signal", "result"),
+    "Messages to the OTLP endpoint: traces and metrics that it took (ok) or did not (failed).",
 )
 LOG_DROPPED = Metric(
     "headgate_log_dropped_total", "counter", "", (), "Log lines dropped because nobody took them in time."

@@ -90,9 +90,14 @@ class Keeper:
         self.asked = 0
         self.spent = 0
         self.is_gone = False
+        self.limits: dict[str, list[dict[str, Any]]] = {}
+        """Balances by rule."""
 
     async def ask(self, what: str, *, within_s: float = 5, **details: Any) -> Any:
-        assert (what, details) == ("balances", {"rule": "", "money": True})
+        assert what == "balances"
+        if not details["money"]:
+            return self.limits.get(details["rule"], [])
+        assert details["rule"] == ""
         self.asked += 1
         await self.release.wait()
         if self.is_gone:
@@ -167,3 +172,43 @@ async def test_last_values_are_served_while_the_keeper_does_not_answer(watch: Wa
     watch.keeper.release.set()
     await asyncio.sleep(0)
     assert watch.spent() == [7.0]
+
+
+async def test_fill_of_limits_is_told_but_not_of_those_per_user(watch: Watch) -> None:
+    for rule in TABLES:
+        if rule["measure"] == "usd":
+            continue
+        terms = {"kind": rule["kind"], "limit": rule["limit"]}
+        most = rule["burst"] if rule["kind"] == "rate" else rule["limit"]
+        subject = "user=ann" if "user" in rule["per"] else "all"
+        watch.keeper.limits[rule["name"]] = [
+            {
+                "bucket": f"{rule['name']}|{subject}|",
+                "terms": terms,
+                "spent": 0,
+                "held": 0,
+                "idle": most // 4,
+                "free": most // 4,
+            }
+        ]
+    assert watch.keeper.limits
+    await watch.budgets.poll()
+    told = {
+        labels[0]: value for metric, labels, value in watch.budgets.samples() if metric is table.LIMIT_USED
+    }
+    of_all = {
+        rule["policy_name"] for rule in TABLES if rule["measure"] != "usd" and "user" not in rule["per"]
+    }
+    assert set(told) == of_all
+    assert all(0.49 < share < 0.52 for share in told.values())
+
+
+async def test_windows_of_calendar_budgets_are_told(watch: Watch) -> None:
+    told = {
+        (metric, labels): value
+        for metric, labels, value in watch.budgets.samples()
+        if metric in (table.BUDGET_STARTS, table.BUDGET_ENDS)
+    }
+    starts, ends = told[table.BUDGET_STARTS, ("month",)], told[table.BUDGET_ENDS, ("month",)]
+    assert starts * 1000 <= NOW_MS < ends * 1000
+    assert 28 <= (ends - starts) / 86_400 <= 31

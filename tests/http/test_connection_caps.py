@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.errors import OVERLOADED
+from gateway.errors import TOO_MANY_CONNECTIONS
 from tests.http.conftest import Asked, StartEcho
 from tests.running import eventually
 
@@ -47,7 +47,7 @@ async def test_address_has_its_own_cap(echo: StartEcho) -> None:
             assert await third.at_end()
             assert await other.status() == 200
         assert await first.status() == await second.status() == 200
-    assert asked.refused == [OVERLOADED]
+    assert asked.refused == [TOO_MANY_CONNECTIONS]
 
 
 async def test_connection_that_ends_makes_room_whether_it_was_refused_or_not(echo: StartEcho) -> None:

@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.telemetry import table
-from gateway.telemetry.slots import OTHER, SERIES_PER_METRIC, SLOTS, SlotFile, read_slots, width
-from gateway.telemetry.table import Metric
+from gateway.telemetry.slots import (
+    OTHER,
+    SERIES_PER_METRIC,
+    SLOTS,
+    VALUES_PER_LABEL,
+    SlotFile,
+    read_slots,
+    width,
+)
+from gateway.telemetry.table import SERIES_OVERFLOW, Metric
 
 Read = dict[tuple[str, tuple[str, ...]], list[int]]
 
@@ -110,18 +118,36 @@ def test_gauges_start_at_zero_and_counters_go_on(slots: SlotFile, path: Path) ->
 
 
 def test_metric_with_too_many_series_counts_the_rest_as_other(slots: SlotFile, path: Path) -> None:
-    firsts = {slots.series(table.RETRIES, ("m", f"t{number}")) for number in range(SERIES_PER_METRIC)}
+    names = [(f"m{number // 1000}", f"t{number % 1000}") for number in range(SERIES_PER_METRIC)]
+    firsts = {slots.series(table.RETRIES, labels) for labels in names}
     assert len(firsts) == SERIES_PER_METRIC
     other = slots.series(table.RETRIES, (OTHER, OTHER))
     assert other not in firsts
     for number in range(3):
         assert slots.series(table.RETRIES, ("m", f"late-{number}")) == other
-    assert slots.series(table.RETRIES, ("m", "t7")) in firsts
+        assert slots.series(table.RETRIES, ("m", f"late-{number}")) == other
+    assert slots.series(table.RETRIES, ("m0", "t7")) in firsts
     # Other metrics, and whoever opens the file next, have the same view.
     assert slots.series(table.UNPRICED, ("m", "late-0")) != other
     assert SlotFile.open(path).series(table.RETRIES, ("m", "late-9")) == other
     rows = [labels for name, labels in read(path) if name == table.RETRIES.name]
     assert len(rows) == SERIES_PER_METRIC + 1
+    assert read(path)[SERIES_OVERFLOW.name, (table.RETRIES.name,)] == [4]
+
+
+def test_label_with_too_many_values_counts_the_rest_as_other_in_that_label(
+    slots: SlotFile, path: Path
+) -> None:
+    for number in range(VALUES_PER_LABEL):
+        slots.series(table.RETRIES, ("m", f"t{number}"))
+    other = slots.series(table.RETRIES, ("m", OTHER))
+    assert other != slots.series(table.RETRIES, (OTHER, OTHER))
+    assert slots.series(table.RETRIES, ("m", "late")) == other
+    assert slots.series(table.RETRIES, ("n", "later")) == slots.series(table.RETRIES, ("n", OTHER))
+    assert slots.series(table.RETRIES, ("n", "t7")) not in (other, slots.series(table.RETRIES, ("n", OTHER)))
+    again = SlotFile.open(path)
+    assert again.series(table.RETRIES, ("m", "latest")) == other
+    assert read(path)[SERIES_OVERFLOW.name, (table.RETRIES.name,)] == [3]
 
 
 def test_full_file_counts_as_other_without_harm_to_what_is_there(path: Path) -> None:

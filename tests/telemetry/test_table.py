@@ -24,6 +24,12 @@ LABELS = {
     "headgate_unpriced_total": "model target",
     "headgate_overhead_seconds": "",
     "headgate_first_token_seconds": "model target",
+    "headgate_stream_stalls_total": "model target",
+    "headgate_retry_budget_exhausted_total": "model",
+    "headgate_calls_open": "",
+    "headgate_connections_open": "",
+    "headgate_connection_wait_seconds": "provider",
+    "headgate_shed_total": "reason",
     "headgate_streams_open": "",
     "headgate_target_state": "model target",
     "headgate_policy_reloads_total": "result",
@@ -31,13 +37,28 @@ LABELS = {
     "headgate_policy_age_seconds": "",
     "headgate_worker_restarts_total": "",
     "headgate_store_round_trips_total": "",
+    "headgate_store_round_trip_seconds": "",
+    "headgate_store_outages_total": "",
     "headgate_store_up": "",
+    "headgate_limit_used_ratio": "limit subject",
     "headgate_limit_refused_total": "limit mode",
     "headgate_purse_hits_total": "hit",
     "headgate_budget_overshoot_usd_total": "",
     "headgate_budget_limit_usd": "budget subject",
     "headgate_budget_held_usd": "budget subject",
     "headgate_budget_spent_usd": "budget subject",
+    "headgate_budget_window_start_timestamp_seconds": "budget",
+    "headgate_budget_window_end_timestamp_seconds": "budget",
+    "headgate_webhook_deliveries_total": "result",
+    "headgate_build_info": "version python",
+    "headgate_workers_ready": "",
+    "headgate_loop_lag_seconds": "process",
+    "headgate_process_cpu_seconds_total": "process",
+    "headgate_process_resident_bytes": "process",
+    "headgate_series_overflow_total": "metric",
+    "headgate_traces_total": "kept",
+    "headgate_trace_dropped_total": "where",
+    "headgate_otlp_exports_total": "signal result",
     "headgate_log_dropped_total": "",
     "gen_ai_client_token_usage": f"{GEN_AI} gen_ai_token_type",
     "gen_ai_client_operation_duration_seconds": f"{GEN_AI} error_type",
@@ -89,7 +110,7 @@ def test_only_histograms_have_buckets() -> None:
 
 @pytest.mark.parametrize("metric", ALL, ids=name_of)
 def test_seconds_and_dollars_are_kept_in_billionths(metric: Metric) -> None:
-    fine = metric.unit == "usd" or (metric.unit == "seconds" and metric.kind == "histogram")
+    fine = metric.unit == "usd" or (metric.unit == "seconds" and metric.kind != "gauge")
     assert metric.scale == (1e-9 if fine else 1.0)
 
 
