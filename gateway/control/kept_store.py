@@ -97,7 +97,10 @@ class KeptStore:
             return
         self._why = unfit
         if unfit:
-            say(f"strict budgets are refused, for the store may lose what it is told: {unfit}")
+            say(
+                f"strict budgets are refused, for the store may lose what it is told: {unfit}. Change "
+                "its settings, or accept it as it is: `accept_lossy_store: true` under `store` of the policy"
+            )
         else:
             say("the store keeps what it is told: strict budgets are in force again")
         self._on_change()
