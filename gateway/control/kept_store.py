@@ -52,8 +52,9 @@ class KeptStore:
         """It is open, examined, and up until it turns out not to be."""
         self._set(True)
 
-    async def ask(self, call: Call[T]) -> T:
-        """One question. Raises `StoreDown`, also if the store is not open yet."""
+    async def ask(self, call: Call[T], *, is_reading: bool = False) -> T:
+        """One question. Raises `StoreDown`, also if the store is not open yet. One that only reads does not
+        show that the store is up: it may be read-only, or full."""
         if self._store is None:
             raise StoreDown("the store is not open")
         self._meters.round_trip()
@@ -62,7 +63,8 @@ class KeptStore:
         except StoreDown:
             self._set(False)
             raise
-        self._set(True)
+        if not is_reading:
+            self._set(True)
         return answer
 
     async def insist(self, ask: Callable[[], Awaitable[T]], is_wanted: Callable[[], bool]) -> T | None:
