@@ -71,13 +71,13 @@ class Books:
         what = question["what"]
         if what == "balances":
             rule = question.get("rule", "")
-            found = await self._store.ask(lambda store: store.balances(rule))
+            found = await self._store.ask(lambda store: store.balances(rule), is_reading=True)
             return await _money(found) if question.get("money") else found
         if what == "spend":
             by, since_ms, until_ms = question["by"], question["since_ms"], question["until_ms"]
-            return await self._store.ask(lambda store: store.spend(by, since_ms, until_ms))
+            return await self._store.ask(lambda store: store.spend(by, since_ms, until_ms), is_reading=True)
         if what == "verify":
-            return await self._store.ask(lambda store: store.verify())
+            return await self._store.ask(lambda store: store.verify(), is_reading=True)
         if what == "adjust":
             return _row(await self._adjust(question["bucket"], question["amount"], question))
         if what == "reset":
@@ -97,7 +97,7 @@ class Books:
         rule, subject = question["rule"], question.get("subject", "")
         found = [
             balance
-            for balance in await self._store.ask(lambda store: store.balances(rule))
+            for balance in await self._store.ask(lambda store: store.balances(rule), is_reading=True)
             if not subject or balance.bucket.split("|")[1] == subject
         ]
         if not found:

@@ -160,21 +160,27 @@ class Keeper:
     def _choose(self, where: str | None, table: dict[str, Any]) -> None:
         """From now on this is the store of this run: Redis at an address, or the embedded one."""
         self._where, self._kind = where, kind_of(table)
+        is_first = not self._choice.kept()
         self._choice.keep(self._kind)
         self._exchanges.recall_s = self._options.recall_s or RECALL_S[self._kind]
-        self._start(self._open(table))
+        self._start(self._open(table, is_first=is_first))
 
     async def failed(self) -> str:
-        """Returns when the store turns out to be one that cannot be opened: why, for the operator."""
+        """Returns when the store turns out to be one that cannot be used: why, for the operator."""
         return await self._failure
 
-    async def _open(self, table: dict[str, Any]) -> None:
+    async def _open(self, table: dict[str, Any], *, is_first: bool) -> None:
+        """Opens the store. The first of this run may not be unfit; later, gateways that serve go on with all
+        but strict budgets."""
         try:
             await self._store.open(lambda: self._opener(table, self._state))
         except CannotOpen as error:
             self._failure.set_result(str(error))
             return
         await self._examine()
+        if is_first and self._store.why:
+            self._failure.set_result("the gateway does not start with strict budgets on such a store")
+            return
         self._store.use()
         self._is_open.set()
         while True:
@@ -306,7 +312,7 @@ async def run(keeper: Keeper, life_fd: int) -> int:
 
 
 def main(arguments: list[str] | None = None, opener: Opener = store_choice.open_store) -> int:
-    """Started by the supervisor with everything it needs as flags. 2: the store can never be opened."""
+    """Started by the supervisor with everything it needs as flags. 2: the store cannot be used."""
     parser = argparse.ArgumentParser(prog="headgate-keeper")
     for name in ("--state", "--control-socket", "--journals", "--slots"):
         parser.add_argument(name, required=True)

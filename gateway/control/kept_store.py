@@ -52,8 +52,9 @@ class KeptStore:
         """It is open, examined, and up until it turns out not to be."""
         self._set(True)
 
-    async def ask(self, call: Call[T]) -> T:
-        """One question. Raises `StoreDown`, also if the store is not open yet."""
+    async def ask(self, call: Call[T], *, is_reading: bool = False) -> T:
+        """One question. Raises `StoreDown`, also if the store is not open yet. One that only reads does not
+        show that the store is up: it may be read-only, or full."""
         if self._store is None:
             raise StoreDown("the store is not open")
         self._meters.round_trip()
@@ -64,7 +65,8 @@ class KeptStore:
             self._set(False)
             raise
         self._meters.answered(monotonic_s() - asked_s)
-        self._set(True)
+        if not is_reading:
+            self._set(True)
         return answer
 
     async def insist(self, ask: Callable[[], Awaitable[T]], is_wanted: Callable[[], bool]) -> T | None:
@@ -99,7 +101,10 @@ class KeptStore:
             return
         self._why = unfit
         if unfit:
-            say(f"strict budgets are refused, for the store may lose what it is told: {unfit}")
+            say(
+                f"strict budgets are refused, for the store may lose what it is told: {unfit}. Change "
+                "its settings, or accept it as it is: `accept_lossy_store: true` under `store` of the policy"
+            )
         else:
             say("the store keeps what it is told: strict budgets are in force again")
         self._on_change()

@@ -92,7 +92,7 @@ class Free:
 class Governed:
     """A policy with limits or budgets."""
 
-    __slots__ = ("_ledger", "_meters", "_planner", "_purses", "_shares", "_short", "_teller")
+    __slots__ = ("_ledger", "_meters", "_planner", "_purses", "_short", "_teller")
 
     def __init__(self, snapshot: Snapshot, ledger: Ledger, meters: Meters) -> None:
         self._ledger = ledger
@@ -100,7 +100,6 @@ class Governed:
         self._teller = ledger.teller
         self._meters = meters
         self._planner = Planner(ledger.purses, snapshot.stamp)
-        self._shares: dict[str, Share] = {}
         self._short: tuple[Plan, Need | Flat | None, Guess | None] = (Plan((), 0), None, None)
         """Of the attempt whose `take` found too little, for its `ask`, which follows at once."""
 
@@ -147,7 +146,6 @@ class Governed:
                 self._teller.too_late()
                 return self._without_store(exchange, target, plan, need, guess)
             if type(outcome) is Hold:
-                self._shares.clear()
                 for purse in outcome.over:
                     self._meters.limit_refused(purse.rule.policy_name, purse.rule.mode)
                 return self._claimed(exchange, target, plan, need, guess, outcome)
@@ -277,27 +275,18 @@ class Governed:
         amounts = UNCOUNTED if need is None else need.amounts
         at_s = monotonic_s()
         may_serve = at_s < self._purses.until_s
-        served: list[Purse] = []
-        shares: list[tuple[Share, int]] = []
+        served: dict[Purse, Share] = {}
         for purse, place in seats:
             rule, amount = purse.rule, amounts[place]
             if may_serve and purse.balance >= amount:
                 continue
-            if rule.is_shadow or rule.store_down == "open":
-                served.append(purse)
-                continue
-            if rule.store_down == "closed":
+            is_open = rule.is_shadow or rule.store_down == "open"
+            if rule.store_down == "closed" and not is_open:
                 raise self._refused(rule, GatewayError(STORE_UNAVAILABLE))
-            share = self._shares.get(purse.bucket)
-            if share is None:
-                share = self._shares[purse.bucket] = Share(purse.terms, self._purses.owners, at_s)
-            if not share.has(amount, purse.held + purse.lent, at_s):
+            share = served[purse] = purse.own_share(self._purses.owners, at_s)
+            if not is_open and not share.has(amount, purse.held + purse.lent):
                 refusal = Refusal(0, purse.bucket, 1000, 0, False)
                 raise self._refused(rule, refused(purse, refusal))
-            served.append(purse)
-            shares.append((share, amount))
-        for share, amount in shares:
-            share.take(amount)
         hold = self._purses.uncovered(seats, amounts, served)
         return self._claimed(exchange, target, plan, need, guess, hold, is_degraded=True)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.quota.contract import Refusal
 from gateway.quota.purse import Purse
+from gateway.quota.share import Share
 
 Seat = tuple[Purse, int]
 """A purse that a call needs, and the place of the need in the call's amounts."""
 UNDECIDED = Refusal(0, "", -1, 0, False)
 """What waiting calls are told when the store is out: nobody decides."""
+_NOTHING: Mapping[Purse, Share] = {}
 PLACES = 14
 """Places of one record of the journal after its first: an account and an amount for each of seven purses. The
 place after them names the record in which a longer hold goes on."""
@@ -41,8 +43,8 @@ class Hold:
         self.record = record
         self.over: Sequence[Purse] = ()
         """Of rules that only watch: those that would have refused it."""
-        self.uncovered: Iterable[Purse] = ()
-        """Purses that were debited nothing, since the store could not be asked."""
+        self.uncovered: Mapping[Purse, Share] = _NOTHING
+        """Purses that were debited nothing, since the store could not be asked; their shares were."""
 
 
 class Ask:

@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.quota.contract import ROLLING, SLICES, SLOTS, Refusal, Terms
+from gateway.quota.contract import RATE, ROLLING, SLICES, SLOTS, Refusal, Terms
 from gateway.quota.rule import Rule
+from gateway.quota.share import Share
 
 ONE = 0
 TOKENS, INPUT_TOKENS, OUTPUT_TOKENS = 1, 2, 3
@@ -63,6 +64,8 @@ class Purse:
     held: int = 0
     lent: int = 0
     """Held by calls that were let through though the store could not be asked."""
+    share: Share | None = None
+    """Of the bucket, for as long as the store cannot be asked; `own_share` makes it."""
     returned: int = 0
     is_open: bool = False
     is_named: bool = False
@@ -73,6 +76,7 @@ class Purse:
     """Requests are used when they are taken: nothing of them is held."""
     has_slots: bool = False
     is_money: bool = False
+    is_rate: bool = False
     is_wall: bool = False
     """The most that a call can take is held, and no call goes out without it."""
     accounts: dict[int, int] = field(default_factory=dict)
@@ -118,7 +122,14 @@ class Purse:
         self.at_once = rule.measure == "requests"
         self.has_slots = rule.kind == SLOTS
         self.is_money = rule.is_money
+        self.is_rate = rule.kind == RATE
         self.is_wall = rule.strict and not rule.is_shadow
+
+    def own_share(self, owners: int, now_s: float) -> Share:
+        """Its share of the bucket, as one of `owners`, by the terms in force."""
+        if self.share is None or self.share.terms != self.terms:
+            self.share = Share(self.terms, owners, now_s)
+        return self.share.at(now_s)
 
     def part_at(self, wall_ms: int) -> int:
         """The part of a rolling window that a moment is in, never one before the last; 0 for others."""

@@ -13,6 +13,7 @@ from gateway.quota.contract import Exchange, Refusal, Reply, Terms, Want
 from gateway.quota.hold import PLACES, Ask, Book, Hold, Seat
 from gateway.quota.purse import Purse, Spent
 from gateway.quota.rows import Rows
+from gateway.quota.share import Share
 
 LEASE_S = 27.0
 """Purses serve for so long after the last exchange that was answered: 0.9 of the store's lease."""
@@ -41,6 +42,8 @@ class Purses:
         self._news: set[Purse] = set()
         self._active: set[Purse] = set()
         self._wishes: set[Purse] = set()
+        self._lending: set[Purse] = set()
+        """Purses whose shares may owe something."""
         self._acks: set[str] = set()
         self._queue: list[Ask] = []
         self._asked: dict[int, Ask] = {}
@@ -96,19 +99,21 @@ class Purses:
                 self._wishes.add(purse)
         return hold
 
-    def uncovered(self, seats: Sequence[Seat], amounts: Sequence[int], served: Iterable[Purse]) -> Hold:
-        """A hold without the store: of the purses in `served` as if they had it, of all others as usual."""
-        free = set(served)
+    def uncovered(self, seats: Sequence[Seat], amounts: Sequence[int], served: Mapping[Purse, Share]) -> Hold:
+        """A hold without the store: of the purses in `served` from their shares, whether these have it or
+        not, of all others as usual."""
         hold = self._written(seats, amounts)
-        hold.uncovered = free
+        hold.uncovered = served
         for purse, place in seats:
             need = amounts[place]
-            if purse.at_once:
+            if purse in served:
+                served[purse].take(need)
+                self._lending.add(purse)
+                purse.lent += 0 if purse.at_once else need
+            elif purse.at_once:
                 self._values[purse.account] += need
                 self._news.add(purse)
-                purse.balance = max(purse.balance - need, -purse.held)
-            elif purse in free:
-                purse.lent += need
+                purse.balance -= need
             else:
                 purse.balance -= need
                 purse.held += need
@@ -166,6 +171,7 @@ class Purses:
             if purse.at_once:
                 continue
             need, used = hold.amounts[place], 0
+            lent = hold.uncovered.get(purse)
             if not purse.has_slots:
                 used = need if spent is None else spent[purse.measure]
                 # The account is that of the hold's own time, which stands in the journal.
@@ -174,18 +180,21 @@ class Purses:
                 if at == end:
                     at = values[end] + 1
                     end = at + PLACES
+                if lent is not None and purse.is_rate:
+                    lent.take(used - need)
+                    used = 0
                 if used:
                     values[account] += used
                 if purse.is_money:
                     charges[self._names[account]] = used
                     if used - need > overshoot and purse.is_wall and need:
                         overshoot = used - need
-            covered = need
-            if hold.uncovered and purse in hold.uncovered:
-                covered = 0
+            if lent is not None:
+                self._lending.add(purse)
                 purse.lent -= need
-            purse.held -= covered
-            purse.balance += covered - used
+                need = 0
+            purse.held -= need
+            purse.balance += need - used
             if purse.balance < 0:
                 # What was used beyond the hold comes from what else we have. More than that is no debt of
                 # ours: the store takes it from the total.
@@ -207,11 +216,7 @@ class Purses:
 
     def _written(self, seats: Sequence[Seat], amounts: Sequence[int]) -> Hold:
         """Writes down what is about to be held. Raises `JournalFull`; nothing has changed then."""
-        pairs = [
-            (purse.account, amounts[place])
-            for purse, place in seats
-            if not (purse.at_once or purse.has_slots)
-        ]
+        pairs = [(each.account, amounts[at]) for each, at in seats if not (each.at_once or each.has_slots)]
         return Hold(seats, amounts, self._journal.hold(pairs) if pairs else -1)
 
     # what is said to the store
@@ -313,6 +318,10 @@ class Purses:
         for whoever waits for them. `renewed_s`: when the exchange was sent that this answers."""
         if reply.seq:
             self._is_telling = False
+            self._news |= self._lending
+            while self._lending:
+                purse = self._lending.pop()
+                self._values[purse.account] += purse.own_share(self.owners, now_s).owed()
             if now_s >= self.until_s:
                 # The lease may have run out, and what we had been written off: of a rate others may have had
                 # the refill since, so what is left of it is none any more.
@@ -341,20 +350,19 @@ class Purses:
             decided += self._serve_queue(now_s)
         return decided
 
-    def recalled(self, buckets: Iterable[str]) -> None:
+    def recalled(self, buckets: Sequence[str]) -> None:
         """Somebody waits for what is idle of these: nothing of them is kept."""
-        for bucket in buckets:
-            self._acks.add(bucket)
-            purse = self._purses.get(bucket)
-            if purse is not None:
-                self._shut(purse)
+        self._acks.update(buckets)
+        for purse in self._known(buckets):
+            self._shut(purse)
 
-    def wet(self, buckets: Iterable[str]) -> None:
+    def wet(self, buckets: Sequence[str]) -> None:
         """There may be something again."""
-        for bucket in buckets:
-            purse = self._purses.get(bucket)
-            if purse is not None:
-                purse.dry_until_s = 0.0
+        for purse in self._known(buckets):
+            purse.dry_until_s = 0.0
+
+    def _known(self, buckets: Sequence[str]) -> list[Purse]:
+        return [self._purses[bucket] for bucket in buckets if bucket in self._purses]
 
     def switch(self, terms: Mapping[str, Terms]) -> None:
         """A policy is in force, with these terms by rule: purses of rules that changed or are gone are given
@@ -438,10 +446,8 @@ class Purses:
                 purse.is_open = True
                 purse.low = purse.target() // 4
                 self._gain(bucket, amount)
-        for bucket in reply.shut:
-            purse = self._purses.get(bucket)
-            if purse is not None:
-                self._shut(purse)
+        for purse in self._known(reply.shut):
+            self._shut(purse)
         for bucket, terms in reply.edited.items():
             purse = self._purses.get(bucket)
             if purse is not None:

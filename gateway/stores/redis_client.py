@@ -10,14 +10,16 @@ Each may end in `?ssl_ca_certs=/PATH` and the like, as redis-py names them. Pass
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -44,20 +46,56 @@ _REASONS = {
 """What the client takes off an error's text, by the class that it makes of it."""
 
 
+CONNECT_S = 1.0
+"""A connection that takes longer to make is given up."""
+
+
+class _Patient:
+    """Of a pool: connections are made to their end though whoever asked has given up, and wait for the next.
+    Else a store that is far away, where a connection and one answer take longer than the answer may, would
+    never be up again once its connections had broken."""
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        making = asyncio.ensure_future(self._made(args, options))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(self._keep)
+            raise
+
+    async def _made(self, args: Any, options: Any) -> Any:
+        pool: Any = super()
+        async with asyncio.timeout(CONNECT_S):
+            return await pool.get_connection(*args, **options)
+
+    def _keep(self, making: asyncio.Future[Any]) -> None:
+        if not making.cancelled() and making.exception() is None:
+            pool: Any = self
+            self._releasing = asyncio.ensure_future(pool.release(making.result()))
+
+
+class _Pool(_Patient, ConnectionPool):
+    """Of one server."""
+
+
+class _SentinelPool(_Patient, SentinelConnectionPool):
+    """Of the master that sentinels name."""
+
+
 def client_of(url: str, deadline_s: float) -> Any:
     """A client; connects when it is first asked. `ValueError`: not an address, in words without it."""
     options: dict[str, Any] = {
         # A script that was applied and not answered would be applied again, unknown to who asked.
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
-        "socket_connect_timeout": max(1.0, deadline_s),
+        "socket_connect_timeout": CONNECT_S,
         "decode_responses": True,
         "protocol": 2,
     }
     scheme, _, rest = url.partition("://")
     try:
         if scheme in _PLAIN:
-            return Redis.from_url(url, **options)
+            return Redis.from_pool(_Pool.from_url(url, **options))
         if scheme in _SENTINEL:
             return _sentinel(scheme, rest, options, deadline_s)
         if scheme in _CLUSTER:
@@ -94,7 +132,8 @@ def _sentinel(scheme: str, rest: str, options: dict[str, Any], deadline_s: float
         **extra,
     }
     sentinel: Any = Sentinel(addresses, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    return sentinel.master_for(service, db=int(db or 0), **{**options, **login, **extra})
+    more = {"connection_pool_class": _SentinelPool, "db": int(db or 0), **options, **login, **extra}
+    return sentinel.master_for(service, **more)
 
 
 def _cluster(scheme: str, rest: str, options: dict[str, Any]) -> Any:

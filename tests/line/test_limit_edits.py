@@ -11,7 +11,8 @@ import pytest
 from gateway.policy.decide import Facts
 from gateway.quota.contract import Terms
 from gateway.quota.plan import Plan, Planner
-from gateway.quota.purse import AMOUNTS, Spent
+from gateway.quota.purse import AMOUNTS, Purse, Spent
+from gateway.quota.share import Share
 from gateway.simulator.server import Simulator
 from tests.line.conftest import StartRelay
 from tests.line.ledgers import DAY, bill, governed, overshoot, posted, settle, used
@@ -120,14 +121,17 @@ async def test_hold_settles_in_the_window_that_it_was_taken_in(
     def plan(wall_ms: int) -> Plan:
         return planner.plan(key, model, target, Facts(key, "gpt-4o-mini"), {}, wall_ms)
 
+    def shares(plan: Plan) -> dict[Purse, Share]:
+        return {purse: purse.own_share(1, 0.0) for purse, _ in plan.first}
+
     amounts = [1_000] * AMOUNTS
     old = plan(ends_ms - 1)
     assert old.until_ms == ends_ms
-    first = purses.uncovered(old.first, amounts, [purse for purse, _ in old.first])
+    first = purses.uncovered(old.first, amounts, shares(old))
     new = plan(ends_ms)
     assert new is not old
     assert plan(ends_ms - 1) is new, "a clock that steps back begins no old window"
-    second = purses.uncovered(new.first, amounts, [purse for purse, _ in new.first])
+    second = purses.uncovered(new.first, amounts, shares(new))
     (before, posted_before), *_ = purses.settle(first, Spent(1, 1, 0, 700))[0].items()
     (after, posted_after), *_ = purses.settle(second, Spent(1, 1, 0, 900))[0].items()
     assert (posted_before, posted_after) == (700, 900)

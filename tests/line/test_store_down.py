@@ -33,8 +33,9 @@ async def cut_off(relay: Relay) -> None:
 
 RULES = {
     "money": DAY,
-    "requests": "limits: [{name: r, requests: 100/min}]\n",
-    "tokens": "limits: [{name: r, tokens: 1m/min}]\n",
+    # Slow rates: what refills while the store is out is not taken from them.
+    "requests": "limits: [{name: r, requests: 100/day}]\n",
+    "tokens": "limits: [{name: r, tokens: 20k/day, burst: 20000}]\n",
     "concurrent": "limits: [{name: r, concurrent: 5}]\n",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,11 @@ class Books:
 
 
 class StateFolder:
-    """The state folder of a gateway with the embedded store."""
+    """The state folder of a gateway. `host`: begins the names of its owners in a store that hosts share; the
+    ledger is there with the embedded store alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "") -> None:
+        self.host = host
         self._ledger = folder / "ledger.db"
         self._journals = folder / "journal"
 
@@ -57,11 +59,19 @@ class StateFolder:
             held = sum(held for *_, held, kind in outs if kind in MONEY)
             return Books(posted, told, held, rows, verify(connection))
 
-    def held(self) -> int:
-        """Of money, by open calls, as last told."""
-        query = "SELECT coalesce(sum(held), 0) FROM outs JOIN buckets ON id = bucket WHERE kind IN (?, ?)"
+    def held(self, account: str) -> int:
+        """By open calls, as last told, of a calendar budget's account."""
+        query = "SELECT coalesce(sum(held), 0) FROM outs WHERE bucket = ?"
         with self._reading() as connection:
-            return int(connection.execute(query, MONEY).fetchone()[0])
+            return int(connection.execute(query, (account,)).fetchone()[0])
+
+    def left(self, account: str) -> dict[str, int]:
+        """Owner that is gone, and whose journal is gone → what the store still takes to be with him."""
+        living = {self.owner(journal) for journal in self.journals()}
+        query = "SELECT owner, out FROM outs WHERE bucket = ?"
+        with self._reading() as connection:
+            outs = connection.execute(query, (account,)).fetchall()
+        return {owner: has for owner, has in outs if has and owner not in living}
 
     def posted(self, account: str) -> int:
         """Nano-dollars, as far as the store has been told."""
@@ -69,34 +79,57 @@ class StateFolder:
             found = connection.execute("SELECT posted FROM accounts WHERE name = ?", (account,)).fetchone()
         return 0 if found is None else int(found[0])
 
-    def journals(self) -> list[Journaled]:
-        """Of all workers that have not been settled."""
-        return [journal for path in self._paths() if (journal := _read(path)) is not None]
-
-    def _paths(self) -> list[Path]:
-        return sorted(path for path in self._journals.iterdir() if path.suffix != UNFINISHED)
+    def look(self, account: str) -> tuple[int, dict[str, int]]:
+        """As `Look`."""
+        with self._reading() as connection:
+            query = "SELECT owner, used FROM outs WHERE bucket = ?"
+            told = dict(connection.execute(query, (account,)))
+            row = connection.execute("SELECT posted FROM accounts WHERE name = ?", (account,)).fetchone()
+        return 0 if row is None else int(row[0]), told
 
     def promised(self, account: str) -> int:
-        """What the books say was spent of an account or is held: posted, used and not told yet, held.
+        """See `promised`."""
+        return promised([self], self.look, account)
 
-        Each is read after what it may move to, so that nothing is missed on its way: a call settles from its
-        hold into its worker's use, and from there into the store.
-        """
-        while True:
-            paths = self._paths()
-            holds = self.journals()
-            journals = self.journals()
-            with self._reading() as connection:
-                query = "SELECT owner, used FROM outs WHERE bucket = ?"
-                told = dict(connection.execute(query, (account,)))
-                row = connection.execute("SELECT posted FROM accounts WHERE name = ?", (account,)).fetchone()
-            if self._paths() == paths and len(paths) == len(holds) == len(journals):
-                break
-        total = 0 if row is None else int(row[0])
-        for journal in journals:
-            owner = f"{journal.owner}@{journal.epoch}"
-            total += max(0, journal.used.get(account, 0) - told.get(owner, 0))
-        return total + sum(journal.holds.get(account, 0) for journal in holds)
+    def journals(self) -> list[Journaled]:
+        """Of all workers that have not been settled."""
+        return [journal for path in self.paths() if (journal := _read(path)) is not None]
+
+    def paths(self) -> list[Path]:
+        """Of their journals."""
+        return sorted(path for path in self._journals.iterdir() if path.suffix != UNFINISHED)
+
+    def owner(self, journal: Journaled) -> str:
+        """Whose it is, as a store knows him: one that hosts share by the host's name too."""
+        return f"{self.host}{journal.owner}@{journal.epoch}"
+
+
+Look = Callable[[str], tuple[int, dict[str, int]]]
+"""Account → nano-dollars that are posted; of these, OWNER@EPOCH → what that owner has told."""
+
+
+def promised(folders: Sequence[StateFolder], look: Look, account: str) -> int:
+    """What the books say was spent of an account or is held: posted, used and not told yet, held.
+
+    Each is read after what it may move to, so that nothing is missed on its way: a call settles from its
+    hold into its worker's use, and from there into the store.
+    """
+
+    def paths() -> list[Path]:
+        return [path for folder in folders for path in folder.paths()]
+
+    def journals() -> list[tuple[str, Journaled]]:
+        return [(folder.owner(journal), journal) for folder in folders for journal in folder.journals()]
+
+    while True:
+        before = paths()
+        holds, used = journals(), journals()
+        total, told = look(account)
+        if paths() == before and len(before) == len(holds) == len(used):
+            break
+    for owner, journal in used:
+        total += max(0, journal.used.get(account, 0) - told.get(owner, 0))
+    return total + sum(journal.holds.get(account, 0) for _, journal in holds)
 
 
 def _read(path: Path) -> Journaled | None:

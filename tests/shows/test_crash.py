@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from tests.running import Gateway, eventually
-from tests.shows.books import StateFolder
 from tests.shows.callers import Answer, Line, body_of, worst_nanousd
 from tests.shows.provider import CHEAP, PRICES, Provider, cost_of, total_of
 from tests.shows.world import MODEL, Deploy, policy_of, provider, started
@@ -44,16 +43,17 @@ class Seen:
 class Load:
     """Callers that call until they are told to stop; each ends the call it has begun."""
 
-    def __init__(self, address: Callable[[], str], seed: int) -> None:
-        self._address = address
+    def __init__(self, addresses: Sequence[str], seed: int) -> None:
+        self._addresses = addresses
         self._dice = random.Random(seed)
         self.seen = Seen()
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(CALLERS):
-                tasks.create_task(self._caller(Line(self._address(), "key-0")))
+            for number in range(CALLERS):
+                address = self._addresses[number % len(self._addresses)]
+                tasks.create_task(self._caller(Line(address, "key-0")))
 
     async def _caller(self, line: Line) -> None:
         while not self.stopping.is_set():
@@ -75,12 +75,13 @@ class Load:
 
 
 class Deaths:
-    """Kills again and again, and looks at the books after each."""
+    """Kills again and again, something of one gateway, and looks at the books after each."""
 
-    def __init__(self, gateway: Gateway, upstream: Provider, seed: int) -> None:
-        self._gateway, self._upstream, self._seed = gateway, upstream, seed
+    def __init__(self, deploy: Deploy, gateways: Sequence[Gateway], upstream: Provider, seed: int) -> None:
+        self._deploy, self._gateways, self._upstream, self._seed = deploy, gateways, upstream, seed
+        self._gateway = gateways[0]
         self._dice = random.Random(seed)
-        self._state = StateFolder(gateway.state)
+        self._state = deploy.state(gateways)
         self._account = ""
         self.largest = worst_nanousd(b"x" * 250, MOST_TOKENS, PRICES[CHEAP][0], PRICES[CHEAP][2])
         self.over = 0
@@ -90,7 +91,8 @@ class Deaths:
 
     async def one(self, turn: int, victim: str) -> None:
         """A burst of calls, a death in it, and what is left when all is quiet."""
-        load = Load(lambda: str(self._gateway.running()["listen"]), self._seed * 1000 + turn)
+        self._gateway = self._dice.choice(self._gateways)
+        load = Load([gateway.running()["listen"] for gateway in self._gateways], self._seed * 1000 + turn)
         loading = asyncio.create_task(load.run())
         await asyncio.sleep(self._dice.uniform(0.05, 0.5))
         await self._compare()
@@ -130,19 +132,20 @@ class Deaths:
     async def _compare(self) -> None:
         """The books are never below the bill: it is read first, so what they say is of a later moment."""
         billed = total_of(await asyncio.to_thread(self._upstream.bill))
-        if self._account or self._find_account():
+        if self._account or await self._find_account():
             # In a thread: journals are large, and the callers go on.
             assert await asyncio.to_thread(self._state.promised, self._account) >= billed
 
-    def _find_account(self) -> bool:
-        self._account = next(iter(self._state.books().posted), "")
+    async def _find_account(self) -> bool:
+        self._account = next(iter((await self._deploy.books(self._gateways)).posted), "")
         return bool(self._account)
 
     async def _judge(self, seen: Seen, victim: str) -> None:
         """When nothing is under way: all is posted, at most what the dead held beyond the bill."""
         await eventually(self._is_quiet, within_s=QUIET_S, says=self._what_is_held)
-        books = self._state.books()
+        books = await self._deploy.books(self._gateways)
         assert books.wrong == []
+        assert self._state.left(self._account) == {}, "what the dead had idle did not come back"
         bill = {entry.id: cost_of(entry) for entry in self._upstream.bill()}
         rows = {row["request_id"]: row["nanousd"] for row in books.rows}
         wrong = {
@@ -156,29 +159,32 @@ class Deaths:
         assert not missing or victim in ("worker", "all"), f"{victim}: {len(missing)} rows are missing"
         over = books.posted[self._account] - sum(bill.values())
         lost = over - self.over
-        assert 0 <= lost <= seen.unanswered * self.largest, (victim, lost, seen.outcomes)
+        # Each caller has one call under way.
+        open_holds = min(seen.unanswered, CALLERS)
+        assert 0 <= lost <= open_holds * self.largest, (victim, lost, seen.outcomes)
         self.over = over
 
     def _is_quiet(self) -> bool:
-        if self._state.held():
+        if self._state.held(self._account):
             return False
         return self._state.promised(self._account) == self._state.posted(self._account)
 
     def _what_is_held(self) -> str:
-        books = self._state.books()
+        state, account = self._state, self._account
         return (
-            f"held {books.held}, promised {self._state.promised(self._account)}, posted {books.posted}, told "
-            f"{books.told}, journals {self._state.journals()} {self._gateway.said()[-500:]}"
+            f"held {state.held(account)}, promised {state.promised(account)}, posted and told "
+            f"{state.look(account)}, journals {state.journals()} {self._gateway.said()[-500:]}"
         )
 
 
 async def die(deploy: Deploy, folder: Path, times: int, seed: int) -> None:
-    """So many deaths of one gateway."""
+    """So many deaths, each of something of one gateway."""
     with provider(folder) as upstream:
         policy = policy_of(upstream.url, {"key-0": "team-0"}, RULES)
-        with started(deploy(folder / "gateway", policy)) as (gateway,):
-            await gateway.ready()
-            deaths = Deaths(gateway, upstream, seed)
+        with started(deploy(folder / "gateway", policy)) as gateways:
+            for gateway in gateways:
+                await gateway.ready()
+            deaths = Deaths(deploy, gateways, upstream, seed)
             for turn in range(times):
                 await deaths.one(turn, VICTIMS[turn % len(VICTIMS)])
                 print(f"{turn + 1}", end=" ", flush=True)
@@ -191,13 +197,13 @@ async def die(deploy: Deploy, folder: Path, times: int, seed: int) -> None:
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
+@pytest.mark.parametrize("deploy", ["embedded-2", "redis-2"], indirect=True)
 async def test_books_survive_a_death_of_each_process(deploy: Deploy, tmp_path: Path) -> None:
-    await die(deploy, tmp_path, 5, seed=1)
+    await die(deploy, tmp_path, len(VICTIMS), seed=1)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("deploy", ["embedded-4"], indirect=True)
+@pytest.mark.parametrize("deploy", ["embedded-4", "redis-2"], indirect=True)
 async def test_books_survive_a_hundred_deaths(deploy: Deploy, tmp_path: Path) -> None:
     await die(deploy, tmp_path, 100, seed=2)

@@ -11,7 +11,7 @@ from tests.running import Gateway
 from tests.shows.books import Books, StateFolder
 from tests.shows.callers import digest_of
 from tests.shows.provider import CHEAP, DEAR, PRICES, Provider
-from tests.shows.redis_books import redis_books
+from tests.shows.redis_books import SharedState, redis_books
 from tests.stores.redis_server import RedisServer
 
 MODEL = "fast"
@@ -24,11 +24,13 @@ class Deploy:
     gateways: int
     workers: int
     redis: RedisServer | None = None
+    address: str = ""
+    """Where they reach that Redis, if not at its own socket."""
 
     def __call__(self, folder: Path, policy: str) -> list[Gateway]:
         """Makes (and does not start) them, in a folder, with a policy."""
         if self.redis is not None:
-            policy += f'store: {{redis: "{self.redis.url}"}}\n'
+            policy += f'store: {{redis: "{self.address or self.redis.url}"}}\n'
         folder.mkdir(exist_ok=True)
         made = []
         for number in range(self.gateways):
@@ -42,6 +44,12 @@ class Deploy:
         if self.redis is not None:
             return await redis_books(self.redis.url)
         return StateFolder(gateways[0].state).books()
+
+    def state(self, gateways: Sequence[Gateway]) -> StateFolder | SharedState:
+        """What they have in their store and their journals."""
+        if self.redis is not None:
+            return SharedState(self.redis, [gateway.state for gateway in gateways])
+        return StateFolder(gateways[0].state)
 
 
 def policy_of(url: str, keys: Mapping[str, str], rules: str) -> str:

@@ -14,6 +14,7 @@ from gateway.quota.contract import MONEY, RATE, Exchange, StoreDown, StoreLost, 
 from gateway.stores.breaker import OPEN_S, Breaker
 from gateway.stores.redis import RedisStore
 from tests.stores.redis_server import RedisServer
+from tests.stores.slow_line import SlowLine
 
 X, R = "x|key=a|2026-11-25", "r|all|"
 TERMS = {X: Terms(MONEY, 1000, stamp=1), R: Terms(RATE, 600, burst=10, window_ms=60_000, stamp=1)}
@@ -59,35 +60,6 @@ async def until_it_answers(store: RedisStore, question: Exchange) -> Any:
                 await asyncio.sleep(OPEN_S / 5)
 
 
-class SlowLine:
-    """A socket before a server's that keeps what it is told for a while."""
-
-    def __init__(self, server: Path) -> None:
-        self._server, self.path, self.delay_s = server, server.with_name("slow"), 0.0
-
-    async def __aenter__(self) -> SlowLine:
-        self._listening = await asyncio.start_unix_server(self._serve, self.path)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._listening.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_server, to_server = await asyncio.open_unix_connection(self._server)
-        await asyncio.gather(
-            self._carry(reader, to_server, True),
-            self._carry(from_server, writer, False),
-            return_exceptions=True,
-        )
-
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_slow: bool) -> None:
-        while data := await source.read(65_536):
-            if is_slow:
-                await asyncio.sleep(self.delay_s)
-            sink.write(data)
-        sink.close()
-
-
 async def test_a_killed_server_fails_fast_and_forgets_nothing(
     redis_server: RedisServer, open_store: Open
 ) -> None:
@@ -128,7 +100,7 @@ async def test_a_slow_server_costs_a_deadline_and_books_once(
     redis_server: RedisServer, open_store: Open
 ) -> None:
     async with SlowLine(redis_server.socket) as line:
-        store = RedisStore(f"unix://{line.path}", host_id="h1")
+        store = RedisStore(line.url, host_id="h1")
         await store.exchange(ask("h1/a", 1, 400))
         line.delay_s = 0.15
         start = time.monotonic()
@@ -139,6 +111,21 @@ async def test_a_slow_server_costs_a_deadline_and_books_once(
         second = ask("h1/a", 2, 100, used={X: 300})
         assert (await until_it_answers(store, second)).granted == [2]
         assert [(each.spent, each.free) for each in await store.balances("x")] == [(300, 500)]
+        await store.close()
+
+
+async def test_a_far_server_is_up_again_when_its_connections_have_broken(redis_server: RedisServer) -> None:
+    """A new connection, which asks two things before it serves, and an answer take longer than one may."""
+    async with SlowLine(redis_server.socket) as line:
+        store = RedisStore(line.url, host_id="h1", deadline_s=0.2)
+        await store.exchange(ask("h1/a", 1, 400))
+        line.delay_s = 0.1
+        for kind in ("normal", "pubsub"):
+            redis_server.run("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        await until_it_answers(store, ask("h1/a", 2, 100))
+        # Three at once want three connections.
+        others = [until_it_answers(store, ask(f"h1/{name}", 1, 10)) for name in "bcd"]
+        assert [reply.granted for reply in await asyncio.gather(*others)] == [[1]] * 3
         await store.close()
 
 
@@ -197,6 +184,23 @@ async def test_an_emptied_store_is_put_together_from_its_hosts(
     assert (await one.exchange(ask("h1/a", 3, 580, used={X: 270}))).granted == [3]
     assert await free(two) == 0
     assert (await two.exchange(ask("h2/b", 3, 1))).refused[0].bucket == X
+
+
+async def test_a_rate_of_an_emptied_store_is_empty_and_in_no_debt(
+    redis_server: RedisServer, open_store: Open
+) -> None:
+    """10 a second, 100 at once; 995 were used since the owner began."""
+    store, bucket = open_store("h1"), "q|all|"
+    terms = {bucket: Terms(RATE, 600, burst=100, window_ms=60_000, stamp=1)}
+    for turn in range(10):
+        store.clock = f"+{10_000 * turn}"
+        await store.exchange(Exchange("h1/a", 1, turn + 1, terms, used={bucket: 95 + 100 * turn}))
+    redis_server.flush()
+    with pytest.raises(StoreLost):
+        await store.expire()
+    store.clock = "+92000"
+    await store.exchange(Exchange("h1/a", 1, 11, terms, used={bucket: 997}))
+    assert [each.free for each in await store.balances("q")] == [pytest.approx(2 * 10 - 2, abs=1)]
 
 
 async def test_a_host_that_never_wrote_does_not_hide_the_loss(

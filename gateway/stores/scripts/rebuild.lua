@@ -33,15 +33,21 @@ for _, w in ipairs(said.owners) do
   local entity, owner = hear(w[1], w[2])
   if owner and owner[STATE] == ALIVE then
     load_outs(entity, said.names)
-    local touched = {}
+    local touched, fresh = {}, {}
     for _, got in ipairs(w[4]) do
       local b, o = is_known(got[1]), out_of(entity, got[1])
       o[O_GIVEN], touched[got[1]] = max(o[O_GIVEN], got[2]), b or nil
     end
     for _, used in ipairs(w[5]) do
       if is_known(used[2]) then
-        book_used(entity, used[1], used[2], used[3])
-        touched[used[2]] = buckets[used[2]]
+        local b, o = buckets[used[2]], out_of(entity, used[2])
+        if b[KIND] == RATE then
+          fresh[used[2]] = max(0, used[3] - o[O_USED])
+          o[O_USED] = max(o[O_USED], used[3])
+        else
+          book_used(entity, used[1], used[2], used[3])
+        end
+        touched[used[2]] = b
       end
     end
     for _, back in ipairs(w[6]) do
@@ -53,6 +59,9 @@ for _, w in ipairs(said.owners) do
       for _, amount in pairs(o[O_WRITTEN]) do written = written + amount end
       o.dirty = true
       let_go(b, o, o[O_OUT] - max(0, o[O_GIVEN] - o[O_USED] - o[O_RETURNED] - written))
+      -- Nobody knows when a rate was used: maybe long ago, and it has refilled. It is empty at worst, not in
+      -- debt for all that was used since its owners began.
+      if fresh[name] then b[TOTAL] = max(min(b[TOTAL], b[IS_OUT]), b[TOTAL] - fresh[name]) end
     end
     for _, held in ipairs(w[7]) do
       if is_known(held[1]) then
