@@ -189,8 +189,8 @@ async def die(deploy: Deploy, folder: Path, times: int, seed: int) -> None:
     slowest_s, victim = max(deaths.back_s)
     loudest_s, loudest = max(deaths.quiet_s)
     print(
-        f"\n{times} deaths, ready again after {slowest_s:.2f} s at most ({victim}), quiet {loudest_s:.2f} s after "
-        f"the last call at most ({loudest}); {dict(deaths.outcomes)}; "
+        f"\n{times} deaths, ready again after {slowest_s:.2f} s at most ({victim}), quiet {loudest_s:.2f} s "
+        f"after the last call at most ({loudest}); {dict(deaths.outcomes)}; "
         f"billed {total_of(bill)} in {len(bill)} calls, posted {deaths.over} more for what the dead held"
     )
 
