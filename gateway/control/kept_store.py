@@ -61,8 +61,8 @@ class KeptStore:
             answer = await call(self._store)
         except StoreLate:
             raise
-        except StoreDown:
-            self._set(False)
+        except StoreDown as error:
+            self._set(False, str(error))
             raise
         self._set(True)
         return answer
@@ -137,11 +137,11 @@ class KeptStore:
             self._reported_s = now_s
             report(error)
 
-    def _set(self, is_up: bool) -> None:
+    def _set(self, is_up: bool, why: str = "") -> None:
         if is_up == self._is_up:
             return
         self._is_up = is_up
         self._meters.store_is_up(is_up)
         if not is_up:
-            say("the store of limits and budgets does not answer")
+            say(f"the store of limits and budgets does not answer{why and f': {why}'}")
         self._on_change()
