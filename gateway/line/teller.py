@@ -151,8 +151,8 @@ class Teller:
         wall_ms = int(self._wall() * 1000)
         self._purses.tick(self._clock(), wall_ms)
         self._ticks += 1
-        if self._ticks % CLOSE_EVERY == 0:
-            self._purses.close_windows(wall_ms)
+        if self._ticks % CLOSE_EVERY == 0 and self._link is not None:
+            self._link.forget(self._purses.close_windows(wall_ms))
         self._send()
 
     def _send(self) -> None:

@@ -7,7 +7,7 @@ for the keeper: `send` takes an exchange whether or not the keeper is there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -86,7 +86,7 @@ class KeeperLink:
         """Want → its needs, of the exchange under way."""
         self._parked: dict[int, Mapping[str, int]] = {}
         self.got: dict[str, int] = {}
-        """Bucket → given in this epoch, in all."""
+        """Bucket → given in this epoch, in all; of windows that may still be used."""
         self.renewed_s = -float("inf")
         """When the last exchange that was answered had been sent (`clock.monotonic_s`): the lease runs from
         then on at the earliest."""
@@ -114,6 +114,12 @@ class KeeperLink:
         self._asked = {want.id: want.needs for want in exchange.wants}
         self._under_way = frame(EXCHANGE, encode(exchange))
         self._write()
+
+    def forget(self, buckets: Iterable[str]) -> None:
+        """Nothing is given of these any more, and what was has been used or returned: to the store, which has
+        been told, nothing is missing if we do not tell it again."""
+        for bucket in buckets:
+            self.got.pop(bucket, None)
 
     async def close(self) -> None:
         """Closes when the exchange under way is answered (2 s at most, and only if the keeper is there)."""

@@ -234,6 +234,11 @@ class StoreDown(Exception):
     """The store did not answer in time, or cannot be reached."""
 
 
+class StoreLate(StoreDown):
+    """The store did not answer in time, which may be the machine's fault or a moment's delay: the same may be
+    asked again at once, and it is not taken to be down for that."""
+
+
 class StoreLost(StoreDown):
     """The store answers, but what was written to it is gone, wholly or at its end (emptied, a failover), or
     is being put together again. Nothing is granted until every host has told what it knows (`rebuild`)."""

@@ -121,17 +121,18 @@ class Planner:
 
         Raises `link.journal.JournalFull` for the 65,537th account.
         """
-        found = self._plans.get((key, model, target))
-        if found is not None and wall_ms < found.until_ms:
-            return found
+        known = self._plans.get((key, model, target))
+        if known is not None and wall_ms < known.until_ms:
+            return known
         # The day's clock may step back; windows do not begin again for that.
         self._wall_ms = wall_ms = max(wall_ms, self._wall_ms)
         user = user_of(document)
         seats: list[tuple[Rule, Seat]] = []
         for rule in key.rules:
             name = target.name if rule.attempts else ""
-            for subject in subjects(rule, caller, model.name, name, user):
-                purse = self._purse(rule, subject, wall_ms)
+            found = subjects(rule, caller, model.name, name, user)
+            # Tags beyond the most are one, of which a call is counted once.
+            for purse in dict.fromkeys(self._purse(rule, subject, wall_ms) for subject in found):
                 seats.append((rule, (purse, purse.need_at)))
         until_ms = min((purse.part_ends_ms() for _, (purse, _) in seats), default=math.inf)
         made = Plan(seats, until_ms)

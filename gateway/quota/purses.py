@@ -391,10 +391,11 @@ class Purses:
                 purse.is_active = False
                 self._active.discard(purse)
 
-    def close_windows(self, wall_ms: int) -> None:
+    def close_windows(self, wall_ms: int) -> list[str]:
         """Lets go of what no call can use any more and the store was told: windows that ended an hour ago,
-        old parts."""
+        old parts. The buckets of those windows."""
         old: list[tuple[Purse, int]] = []
+        over: list[str] = []
         for purse in list(self._purses.values()):
             if wall_ms >= purse.until_ms and purse.balance:
                 self._shut(purse)
@@ -405,6 +406,7 @@ class Purses:
                 old += [(purse, part) for part in purse.accounts]
                 del self._purses[purse.bucket]
                 self._active.discard(purse)
+                over.append(purse.bucket)
             elif len(purse.accounts) > 1:
                 # Holds are taken in the newest part alone.
                 old += [(purse, part) for part in purse.accounts if part < purse.part]
@@ -414,6 +416,7 @@ class Purses:
             if account not in held and self._values[account] == self._told[account]:
                 del purse.accounts[part], self._names[account], self._told[account]
                 self._journal.forget(account)
+        return over
 
     def give_all_back(self) -> None:
         """The worker ends: nothing is kept."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 FAILURES = 3
 OPEN_S = 0.25
 
@@ -11,6 +13,7 @@ class Breaker:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._failed = -math.inf
         self._closed_until = 0.0
         self._has_trial = False
 
@@ -33,9 +36,12 @@ class Breaker:
         self._failures = 0
         self._has_trial = False
 
-    def failed(self, now: float) -> None:
-        """It did not."""
-        self._failures += 1
+    def failed(self, now: float, begun: float) -> None:
+        """It did not answer what was asked at `begun`. What was under way when another operation failed says
+        no more than that one: of a stall in which ten wait it is one failure."""
+        if begun >= self._failed:
+            self._failures += 1
+            self._failed = now
         self._closed_until = now + OPEN_S
         self._has_trial = False
 

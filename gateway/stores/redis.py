@@ -18,7 +18,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from gateway.clock import monotonic_s, now_s
-from gateway.quota.contract import Balance, Event, Exchange, Reply, StoreDown, StoreLost, Terms
+from gateway.quota.contract import Balance, Event, Exchange, Reply, StoreDown, StoreLate, StoreLost, Terms
 from gateway.stores import redis_words as words
 from gateway.stores.breaker import Breaker
 from gateway.stores.host_copy import HostCopy
@@ -107,7 +107,8 @@ class RedisStore:
 
     `url`: as `redis_client` says; `ValueError` if it is none. `host_id` begins the names of this host's
     owners. `copy` is the file in which this host keeps what it posted (`HostCopy`). Nothing is connected
-    before the first operation. Operations raise `StoreDown` after `deadline_s`, `StoreLost` while what this
+    before the first operation. Operations raise `StoreLate` after `deadline_s`, `StoreDown` if that was so
+    three times in a row or it cannot be reached, `StoreLost` while what this
     host wrote is lost and the hosts are putting it together again (1.5 s), `OverflowError` for amounts from
     2^53 on.
     """
@@ -359,7 +360,8 @@ class RedisStore:
 
     async def _ask(self, operation: Any) -> Any:
         """Awaits one command or script; whatever keeps it from being answered in time is `StoreDown`."""
-        if not self._breaker.lets_through(monotonic_s()):
+        begun_s = monotonic_s()
+        if not self._breaker.lets_through(begun_s):
             operation.close()
             raise StoreDown("the store did not answer lately")
         try:
@@ -374,8 +376,9 @@ class RedisStore:
                 # No outage, and asked again it would be the same.
                 self._breaker.succeeded()
                 raise RuntimeError(f"a script failed: {error}") from error
-            self._breaker.failed(monotonic_s())
-            raise StoreDown(reason) from error
+            self._breaker.failed(monotonic_s(), begun_s)
+            is_late = isinstance(error, TimeoutError) and not self._breaker.is_open
+            raise (StoreLate if is_late else StoreDown)(reason) from error
         self._breaker.succeeded()
         return answer
 

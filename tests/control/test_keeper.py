@@ -148,6 +148,17 @@ async def test_worker_that_was_refused_hears_when_something_came_back(home: Hous
 # outages
 
 
+async def test_of_a_store_that_is_late_nobody_is_told(home: House) -> None:
+    worker, other = await home.worker(), await home.worker("worker-1")
+    trips = home.metric("headgate_store_round_trips_total")
+    home.store.late = 2
+    assert (await worker.wants(1, calls=1)).granted == [1]
+    assert home.store.late == 0
+    assert home.metric("headgate_store_round_trips_total") >= trips + 3
+    assert await other.is_told_nothing()
+    assert home.metric("headgate_store_up") == 1
+
+
 async def test_what_was_asked_while_the_store_is_down_is_answered_when_it_is_up(home: House) -> None:
     worker, other = await home.worker(), await home.worker("worker-1")
     assert home.metric("headgate_store_up") == 1

@@ -486,7 +486,7 @@ class Machine(World):
         self.trouble(0.5)
 
     async def _close_windows(self, worker: Worker) -> None:
-        worker.run(lambda: worker.purses.close_windows(self.now_ms))
+        worker.run(lambda: worker.link.forget(worker.purses.close_windows(self.now_ms)))
 
     # policy
 
@@ -546,6 +546,8 @@ class Machine(World):
             while worker.calls:
                 worker.end(worker.calls[-1], self._spent(worker.calls[-1]))
         await asyncio.sleep(2.0)
+        for each in self.store.book.balances(self.now_ms):
+            assert each.held == 0, f"P2 {each}: no call is under way"
         for worker in self.workers:
             assert not worker.is_dead
             assert not worker.purses._asked and not worker.purses._queue, "P5"

@@ -172,6 +172,42 @@ def test_killed_at_any_write_a_worker_leaves_what_it_used_or_held_and_nothing_id
     assert looks > 150
 
 
+def test_of_a_window_that_is_over_nothing_is_kept_and_nothing_is_missing(tmp_path: Path) -> None:
+    """What was given of it is not told to the next keeper, whose store still knows of it."""
+
+    async def scene(stage: Stage) -> None:
+        (worker,) = stage.workers
+        rule, terms, subject = ruled("minute", "usd", Terms(MONEY, 100_000))
+
+        async def call_once() -> str:
+            purse = worker.purse(rule, terms, subject, MINUTE)
+            call = worker.begin("a", [(purse, purse.need_at)], amounts_of(0, 500))
+            await call.is_decided.wait()
+            assert call.outcome == "admitted"
+            worker.end(call, Spent(0, 0, 0, 300))
+            return purse.bucket
+
+        first = await call_once()
+        assert worker.link.got[first] >= 500
+        await stage.advance(MINUTE + 3_600_000 + MINUTE)
+        assert worker.link.got == {}
+        last = await call_once()
+        await asyncio.sleep(1)
+        stage.keeper.pipes[worker.key].break_()
+        await asyncio.sleep(1)
+        assert worker.link.is_connected
+        assert await call_once() == last
+        await asyncio.sleep(1)
+        book = stage.store.book
+        assert broken(book) == []
+        assert [(book.buckets[bucket].spent, book.buckets[bucket].out) for bucket in (first, last)] == [
+            (300, 0),
+            (600, sum(purse.balance for purse in worker.purses._purses.values())),
+        ]
+
+    play(tmp_path, scene, workers=1)
+
+
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_of_two_that_cross_over_two_budgets_one_is_admitted(tmp_path: Path, seed: int) -> None:
     """100 times each: either would fit, and both workers begin with all of one of the two."""

@@ -11,7 +11,7 @@ import pytest
 from gateway.simulator.server import Simulator
 from tests.conftest import StartSimulator
 from tests.line.conftest import StartRelay
-from tests.line.ledgers import bill, governed, overshoot, posted, settle, used
+from tests.line.ledgers import bill, charge, governed, overshoot, posted, prices, settle, used
 from tests.relaying import CHAT, Relay
 from tests.running import KEY, eventually
 
@@ -30,6 +30,10 @@ def with_teams(url: str, rules: str, *, models: str = '["*"]') -> str:
 
 async def statuses(relay: Relay, count: int, *, key: str = KEY, **more: Any) -> list[int]:
     return [(await relay.post({**CHAT, **more}, key=key)).status for _ in range(count)]
+
+
+async def tagged(relay: Relay, *tags: str, key: str = KEY) -> int:
+    return (await relay.post(key=key, headers={"x-headgate-tags": ", ".join(tags)})).status
 
 
 def buckets(relay: Relay) -> set[str]:
@@ -86,13 +90,104 @@ async def test_each_subject_has_its_own(
     assert buckets(relay) == {f"r.requests|{subject}" for subject in subjects}
 
 
-async def test_tags_and_users_beyond_the_most_are_one(start: StartRelay, simulator: Simulator) -> None:
+async def test_users_beyond_the_most_are_one(start: StartRelay, simulator: Simulator) -> None:
     rules = "limits: [{name: u, requests: 1/hour, burst: 1, per: user, max_subjects: 2}]\n"
     relay = await start(governed(simulator.url, rules))
     found = [await statuses(relay, 1, user=user) for user in ("ann", "bob", "cleo", "dan", "ann")]
     assert found == [[200], [200], [200], [429], [429]]
     assert buckets(relay) == {"u.requests|user=ann", "u.requests|user=bob", "u.requests|user=_other"}
     assert await statuses(relay, 3) == [200] * 3, "a call without a user is not counted"
+
+
+async def test_each_tag_of_a_call_has_its_own(start: StartRelay, simulator: Simulator) -> None:
+    rules = "limits: [{name: t, requests: 2/hour, burst: 2, per: tag}]\n"
+    relay = await start(governed(simulator.url, rules))
+    assert await tagged(relay, "blue", "red", "blue") == 200
+    assert await tagged(relay, "blue") == 200
+    assert await tagged(relay, "blue") == 429, "two tags of a call count once each"
+    assert await tagged(relay, "red") == 200
+    assert await tagged(relay, "red") == 429
+    assert await tagged(relay, "") == 200, "a call without a tag is not counted"
+    assert await statuses(relay, 3) == [200] * 3
+    await settle(relay)
+    assert buckets(relay) == {"t.requests|tag=blue", "t.requests|tag=red"}
+    assert used(relay, "t.requests") == 4
+
+
+async def test_call_needs_something_of_all_its_tags(start: StartRelay, simulator: Simulator) -> None:
+    rules = """limits: [{name: t, requests: 2/hour, burst: 2, per: tag}]
+budgets: [{name: day, usd: 0.0006, every: day, per: tag}]
+"""
+    relay = await start(governed(simulator.url, rules))
+    assert [await tagged(relay, "blue") for _ in range(3)] == [200, 200, 429]
+    assert [await tagged(relay, "red", "blue") for _ in range(3)] == [429] * 3
+    await settle(relay)
+    assert used(relay, "t.requests") == 2, "what was refused for one tag took nothing of the other"
+    assert posted(relay) == bill(relay, simulator)
+    assert [await tagged(relay, "red") for _ in range(3)] == [200, 200, 429]
+
+
+async def test_each_tag_pays_for_the_whole_call(start: StartRelay, simulator: Simulator) -> None:
+    relay = await start(governed(simulator.url, "budgets: [{name: day, usd: 10, every: day, per: tag}]\n"))
+    assert await tagged(relay, "blue", "red") == await tagged(relay, "red") == 200
+    await settle(relay)
+    first, second = (charge(prices(relay)[entry.model], entry) for entry in simulator.bill.entries)
+    spent = {bucket.id.split("|")[1]: bucket.spent for bucket in relay.store.book.buckets.values()}
+    assert spent == {"tag=blue": first, "tag=red": first + second}
+
+
+@pytest.mark.parametrize(
+    ("per", "subjects"),
+    [
+        ("[key, tag]", {"key=app,tag=red", "key=other,tag=red", "key=other,tag=blue"}),
+        ("[tag, team]", {"team=search,tag=red", "team=sales,tag=red", "team=sales,tag=blue"}),
+    ],
+)
+async def test_tags_of_each_caller_have_their_own(
+    start: StartRelay, simulator: Simulator, per: str, subjects: set[str]
+) -> None:
+    rules = f"limits: [{{name: t, requests: 1/hour, burst: 1, per: {per}}}]\n"
+    relay = await start(with_teams(simulator.url, rules))
+    assert [await tagged(relay, "red") for _ in range(2)] == [200, 429]
+    assert [await tagged(relay, "red", "blue", key=OTHER) for _ in range(2)] == [200, 429]
+    await settle(relay)
+    assert buckets(relay) == {f"t.requests|{subject}" for subject in subjects}
+
+
+async def test_match_says_which_tags_count(start: StartRelay, simulator: Simulator) -> None:
+    rules = """limits:
+  - {name: each, requests: 1/hour, burst: 1, per: tag, match: {tag: [blue, red]}}
+  - {name: both, requests: 3/hour, burst: 3, match: {tag: [blue, red]}}
+"""
+    relay = await start(governed(simulator.url, rules))
+    assert [await tagged(relay, "blue", "green"), await tagged(relay, "red", "green")] == [200, 200]
+    assert [await tagged(relay, "green") for _ in range(3)] == [200] * 3, "no tag that the match names"
+    assert await tagged(relay, "green", "red") == 429
+    await settle(relay)
+    assert buckets(relay) == {"each.requests|tag=blue", "each.requests|tag=red", "both.requests|all"}
+    assert (used(relay, "each.requests"), used(relay, "both.requests")) == (2, 2)
+
+
+async def test_tags_beyond_the_most_are_one(start: StartRelay, simulator: Simulator) -> None:
+    rules = "limits: [{name: t, requests: 1/hour, burst: 1, per: tag, max_subjects: 2}]\n"
+    relay = await start(governed(simulator.url, rules))
+    found = [await tagged(relay, tag) for tag in ("blue", "red", "green", "grey", "blue")]
+    assert found == [200, 200, 200, 429, 429]
+    assert buckets(relay) == {"t.requests|tag=blue", "t.requests|tag=red", "t.requests|tag=_other"}
+
+
+async def test_call_whose_tags_are_both_beyond_the_most_counts_once(
+    start: StartRelay, simulator: Simulator
+) -> None:
+    rules = """limits: [{name: t, requests: 2/hour, burst: 2, per: tag, max_subjects: 1}]
+budgets: [{name: day, usd: 10, every: day, per: tag, max_subjects: 1}]
+"""
+    relay = await start(governed(simulator.url, rules))
+    assert await tagged(relay, "blue") == 200
+    assert [await tagged(relay, "red", "green") for _ in range(3)] == [200, 200, 429]
+    await settle(relay)
+    assert used(relay, "t.requests") == 1 + 2
+    assert posted(relay) == bill(relay, simulator)
 
 
 async def test_match_says_which_calls_count(start: StartRelay, simulator: Simulator) -> None:

@@ -88,6 +88,7 @@ class Deaths:
         """Nano-dollars that are posted beyond the bill, for what the dead held."""
         self.outcomes: Counter[str] = Counter()
         self.back_s: list[tuple[float, str]] = []
+        self.quiet_s: list[tuple[float, str]] = []
 
     async def one(self, turn: int, victim: str) -> None:
         """A burst of calls, a death in it, and what is left when all is quiet."""
@@ -142,7 +143,9 @@ class Deaths:
 
     async def _judge(self, seen: Seen, victim: str) -> None:
         """When nothing is under way: all is posted, at most what the dead held beyond the bill."""
+        began_s = time.monotonic()
         await eventually(self._is_quiet, within_s=QUIET_S, says=self._what_is_held)
+        self.quiet_s.append((time.monotonic() - began_s, victim))
         books = await self._deploy.books(self._gateways)
         assert books.wrong == []
         assert self._state.left(self._account) == {}, "what the dead had idle did not come back"
@@ -190,8 +193,10 @@ async def die(deploy: Deploy, folder: Path, times: int, seed: int) -> None:
                 print(f"{turn + 1}", end=" ", flush=True)
             bill = upstream.bill()
     slowest_s, victim = max(deaths.back_s)
+    loudest_s, loudest = max(deaths.quiet_s)
     print(
-        f"\n{times} deaths, ready again after {slowest_s:.2f} s at most ({victim}); {dict(deaths.outcomes)}; "
+        f"\n{times} deaths, ready again after {slowest_s:.2f} s at most ({victim}), quiet {loudest_s:.2f} s "
+        f"after the last call at most ({loudest}); {dict(deaths.outcomes)}; "
         f"billed {total_of(bill)} in {len(bill)} calls, posted {deaths.over} more for what the dead held"
     )
 

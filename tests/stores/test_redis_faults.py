@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.quota.contract import MONEY, RATE, Exchange, StoreDown, StoreLost, Terms, Want
+from gateway.quota.contract import MONEY, RATE, Exchange, StoreDown, StoreLate, StoreLost, Terms, Want
 from gateway.stores.breaker import OPEN_S, Breaker
 from gateway.stores.redis import RedisStore
 from tests.stores.redis_server import RedisServer
@@ -83,10 +83,11 @@ async def test_a_stopped_server_costs_a_deadline_and_answers_belong_to_their_que
     await store.exchange(ask("h1/a", 1, 400))
     redis_server.sigstop()
     second = ask("h1/a", 2, 100)
-    for _ in range(3):
+    for is_late in (True, True, False):
         start = time.monotonic()
-        with pytest.raises(StoreDown, match="no answer in time"):
+        with pytest.raises(StoreDown, match="no answer in time") as caught:
             await store.exchange(second)
+        assert isinstance(caught.value, StoreLate) == is_late
         assert 0.09 < time.monotonic() - start < 1.0
     assert await refused_at_once(store)
     redis_server.sigcont()
@@ -94,6 +95,19 @@ async def test_a_stopped_server_costs_a_deadline_and_answers_belong_to_their_que
     assert (await until_it_answers(store, second)).granted == [2]
     assert await free(store) == 500
     assert (await store.exchange(ask("h1/a", 3, 7))).granted == [3]
+
+
+async def test_a_stall_is_one_failure_however_many_wait(redis_server: RedisServer, open_store: Open) -> None:
+    store = open_store(deadline_s=0.1)
+    await store.exchange(ask("h1/a", 1, 400))
+    redis_server.sigstop()
+    waiting = [store.exchange(ask(f"h1/{name}", 1, 10)) for name in "bcdef"]
+    failed = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in failed] == [StoreLate] * 5
+    redis_server.sigcont()
+    for name in "bcdef":
+        assert (await until_it_answers(store, ask(f"h1/{name}", 1, 10))).granted == [1]
+    assert await free(store) == 1000 - 400 - 5 * 10
 
 
 async def test_a_slow_server_costs_a_deadline_and_books_once(
@@ -272,13 +286,13 @@ def test_a_breaker_lets_one_trial_through_every_quarter_second() -> None:
     breaker = Breaker()
     for now in (0.0, 0.1, 0.2):
         assert breaker.lets_through(now)
-        breaker.failed(now)
+        breaker.failed(now, now)
     assert not breaker.lets_through(0.3)
     assert breaker.lets_through(0.46)
     assert not breaker.lets_through(0.47)
     breaker.left()
     assert breaker.lets_through(0.48)
-    breaker.failed(0.48)
+    breaker.failed(0.48, 0.48)
     assert not breaker.lets_through(0.7)
     assert breaker.lets_through(0.74)
     breaker.succeeded()

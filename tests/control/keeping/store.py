@@ -16,6 +16,7 @@ from gateway.quota.contract import (
     Refusal,
     Reply,
     StoreDown,
+    StoreLate,
     Terms,
     Want,
 )
@@ -25,10 +26,11 @@ LIMIT = Terms("slots", 10)
 
 class MemoryStore:
     """Buckets of `LIMIT` until terms say otherwise. A file `down` in its folder takes it down; `unfit` says
-    why it does not last; everything it was asked stands in `calls.jsonl`."""
+    why it does not last; it is `late` so many times; everything it was asked stands in `calls.jsonl`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.late = 0
         self.terms: dict[str, Terms] = {}
         self.given: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.returned: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -167,3 +169,6 @@ class MemoryStore:
     def _check(self) -> None:
         if (self._folder / "down").exists():
             raise StoreDown
+        if self.late:
+            self.late -= 1
+            raise StoreLate
