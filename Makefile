@@ -11,10 +11,10 @@ MINUTES ?= 20
 RATE ?= 100
 ONLY ?=
 
-.PHONY: help run env test test-all check fuzz soak deps lock bench proof clean
+.PHONY: help run env test test-all check fuzz soak deps lock bench dashboards proof clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## serve on 127.0.0.1:8080 with the example policies (flags: ARGS="--listen ...")
 	@sh scripts/environment.sh run
@@ -52,6 +52,9 @@ lock: ## resolve the dependencies anew
 bench: ## what a call costs, beside nginx (flags: ARGS=--json)
 	@sh scripts/environment.sh dev
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+dashboards: env ## write dashboards/grafana and docs/metrics.md anew from the metric table
+	@$(BIN)/python -m dashboards.build
 
 clean: ## remove what the other commands made
 	rm -rf .venv .headgate .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist

@@ -181,6 +181,15 @@ async def test_commands_of_the_chapter_on_limits_run_as_written(
     assert "app" in (tmp_path / "reader" / "week.csv").read_text()
 
 
+async def test_commands_of_the_runbooks_run_as_written(shell: Shell) -> None:
+    runbooks = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+    scripts = {text for page in runbooks for kind, text in blocks_of(page.read_text()) if kind == "sh"}
+    assert len(scripts) >= 10
+    said = "\n".join([await shell.run(script) for script in sorted(scripts)])
+    for expected in ('"targets"', '"hash"', "demo-day", '"ready"', '"workers"', "total"):
+        assert expected in said
+
+
 def test_signature_of_an_alert_is_checked_as_the_chapter_on_limits_says() -> None:
     (program,) = (text for kind, text in LIMITS if kind == "python")
     names: dict[str, Any] = {}

@@ -50,7 +50,7 @@ def declared(*groups: str) -> list[str]:
 def test_lock_pins_exact_versions_by_hash_and_names_no_host_or_path(lock: str) -> None:
     entries = text_of(lock).replace("\\\n", " ").splitlines()
     assert len(entries) > 5
-    form = re.compile(r"[\w.-]+==[\w.]+( ; [^/@:]+)?( +--hash=sha256:[0-9a-f]{64})+ *")
+    form = re.compile(r"[\w.-]+==(\d+!)?[\w.]+( ; [^/@:]+)?( +--hash=sha256:[0-9a-f]{64})+ *")
     assert [entry for entry in entries if not form.fullmatch(entry)] == []
 
 
@@ -81,7 +81,8 @@ def test_tests_run_with_the_versions_that_are_served() -> None:
 
 def test_every_dependency_has_a_reason() -> None:
     lines = re.findall(r'^    "([A-Za-z][\w.-]*)[><=].*', text_of("pyproject.toml"), re.MULTILINE)
-    assert len(lines) == len(declared()) + len(declared("build", "dev"))
+    extras = [line for extra in project()["project"]["optional-dependencies"].values() for line in extra]
+    assert len(lines) == len(declared()) + len(extras) + len(declared("build", "dev"))
     bare = re.findall(r'^    "([A-Za-z][\w.-]*)[><=][^#\n]*$', text_of("pyproject.toml"), re.MULTILINE)
     assert bare == []
 

@@ -1,0 +1,1 @@
+"""Dashboards for Grafana and the reference of metrics, made from the metric table."""
