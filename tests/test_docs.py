@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gateway.clock import now_ms
-from gateway.control.process import DEMO_KEY
+from gateway.control.first_call import DEMO_KEY
 from gateway.control.webhook import signature
 from gateway.quota.window import window
 from gateway.simulator.server import Simulator
