@@ -141,22 +141,20 @@ class History:
 
     def table(self, dimension: str) -> dict[str, Any]:
         """What the names of a dimension did in the last hour and ever: the first by what they cost, called or
-        failed in that hour. `left_out` is how many are summed in the last row."""
+        failed in that hour, and in the last row the sum of all others. `left_out` is how many these are."""
         hour = self._hour()
         rows = [
             (row.name, list(hour.get(row, ())) or [0] * len(MEASURES), ever)
             for row, ever in self.now.rows.items()
-            if row.dimension == dimension and any(ever)
+            if row.dimension == dimension and row.name != OTHER and any(ever)
         ]
-        other = hour.get(Row(dimension, OTHER))
-        if other is not None and not any(name == OTHER for name, _, _ in rows):
-            rows.append((OTHER, list(other), [0] * len(MEASURES)))
         rows.sort(key=lambda row: ([-row[1][_AT[each]] for each in _ORDER], [-row[2][_AT["calls"]]], row[0]))
         shown = [_table_row(*row) for row in rows[:ROWS]]
-        left_out = rows[ROWS:]
-        if left_out:
-            hours, evers = _added(row[1] for row in left_out), _added(row[2] for row in left_out)
-            shown.append(_table_row(OTHER, hours, evers))
+        left_out, other = rows[ROWS:], Row(dimension, OTHER)
+        of_hour = _added([hour.get(other, ()), *(row[1] for row in left_out)])
+        of_ever = _added([self.now.rows.get(other, ()), *(row[2] for row in left_out)])
+        if any(of_ever):
+            shown.append(_table_row(OTHER, of_hour, of_ever))
         return {"rows": shown, "left_out": len(left_out)}
 
     def _begin_day(self, at_ms: int, sums: Sums) -> None:

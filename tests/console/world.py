@@ -30,7 +30,9 @@ def settings() -> Settings:
 def policy(url: str) -> str:
     """Three teams, four keys, four models at two providers that are one; budgets, limits and prices."""
     lines = ["version: 1", "providers:"]
-    lines += [f'  {name}: {{base_url: "{url}", api_key: {{env: UPSTREAM_KEY}}}}' for name in ("swift", "broad")]
+    lines += [
+        f'  {name}: {{base_url: "{url}", api_key: {{env: UPSTREAM_KEY}}}}' for name in ("swift", "broad")
+    ]
     lines.append("models:")
     for model, providers in MODELS.items():
         targets = ", ".join(f"{provider}/{model}" for provider in providers)
@@ -52,7 +54,7 @@ def policy(url: str) -> str:
 
 
 class Traffic:
-    """Calls of all keys, in waves, some of which fail; the same for the same seed. Runs until it is stopped."""
+    """Calls of all keys, in waves, some of which fail. Runs until it is stopped."""
 
     def __init__(self, gateway: Gateway, seed: int = 5) -> None:
         self._url = gateway.url

@@ -56,7 +56,8 @@ async function look() {
 
 /** Until a moment after the next step of the history. */
 function untilNext({ now, series, budgets, store }) {
-  if (store.used && !budgets.rows.length) return 1000;
+  // Balances are asked for once somebody looks, so the first answer has none.
+  if (store.used && !budgets.rows.length && history.at.length < 3) return 1000;
   const last = history.at.at(-1) ?? now;
   return Math.max(1000, Math.min(AGAIN_MS, last + series.step_s * 1000 + 300 - now));
 }

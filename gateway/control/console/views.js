@@ -91,7 +91,7 @@ function badge(text, tone) {
 
 export function budgets({ budgets: { rows, left_out: leftOut }, store, now }) {
   if (!rows.length) {
-    byId("budgets-table").replaceChildren(store.used ? el("p", { class: "quiet" }, "Asking the store …")
+    byId("budgets-table").replaceChildren(store.used ? nothing("No call has counted towards a limit yet.")
       : nothing("The policy limits nothing. Name what may be spent or called under ", "budgets:", " and ", "limits:"));
     return;
   }
