@@ -69,8 +69,9 @@ class ConsoleRoutes:
 
     async def data(self, request: web.Request) -> web.Response:
         """All that the page shows. `since` leaves out what it has of the last hour."""
-        since = request.query.get("since", "0")
-        if list(request.query) not in ([], ["since"]) or not since.isdecimal() or len(since) > 15:
+        query = request.query
+        since = query.get("since", "0")
+        if len(query) > ("since" in query) or not since.isdecimal() or len(since) > 15:
             return refusal(400, "bad_parameter", "There is since: milliseconds since 1970.")
         answer = json_answer({"now": now_ms(), **self._present(), **await self._past.told(int(since))})
         answer.headers["cache-control"] = "no-store"
