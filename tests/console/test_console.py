@@ -59,6 +59,10 @@ async def test_first_call_is_told_pasted_and_then_seen(company: Company, window:
     line = await one.text("#curl")
     assert line.startswith(f"curl -s {gateway.url}/chat/completions ") and "YOUR-KEY" in line
     assert await one.page.is_visible("#key-note")
+    await one.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await one.page.click("#copy")
+    await one.until("document.getElementById('copy').textContent === 'Copied'")
+    assert await one.page.evaluate("navigator.clipboard.readText()") == line
     assert not await one.page.is_visible("#traffic")
     assert await faults(one.page) == []
     assert await traffic.one() == 200
@@ -248,3 +252,46 @@ async def test_words_of_a_policy_are_never_read_as_html(company: Company, window
     await one.page.wait_for_selector("#notices .notice.bad")
     assert word in await one.text("#notices") and word in await one.text("#policy-notes")
     assert await one.page.locator("main img").count() == 0
+
+
+WRITTEN = [
+    ("amount", None, "–"),
+    ("amount", 0, "0"),
+    ("amount", 0.0004, "0.0004"),
+    ("amount", 0.0123, "0.012"),
+    ("amount", 0.25, "0.25"),
+    ("amount", 4.56, "4.6"),
+    ("amount", 1234, "1,234"),
+    ("amount", 45_678, "45.7k"),
+    ("amount", 3_200_000, "3.2M"),
+    ("usd", 0, "$0"),
+    ("usd", 0.0000423, "$0.000042"),
+    ("usd", 0.5, "$0.50"),
+    ("usd", 1234.5, "$1,234.50"),
+    ("usd", 45_678, "$45,678"),
+    ("duration", 0.00042, "420 µs"),
+    ("duration", 0.0042, "4.2 ms"),
+    ("duration", 0.0421, "42 ms"),
+    ("duration", 0.9996, "1 s"),
+    ("duration", 12.34, "12.3 s"),
+    ("share", 0.004, "0.4 %"),
+    ("share", 0.5, "50 %"),
+    ("span", 0, "0 s"),
+    ("span", 75, "1 min"),
+    ("span", 55_000, "15 h 16 min"),
+    ("span", 200_000, "2 d 7 h"),
+    ("bytes", 72_400_000, "72 MB"),
+]
+
+
+async def test_numbers_are_written_as_people_read_them(company: Company, window: OpenWindow) -> None:
+    one = await window(company[0].admin)
+    await one.open()
+    written = await one.page.evaluate(
+        """async (rows) => {
+          const format = await import("/console/format.js");
+          return rows.map(([kind, value]) => format[kind](value));
+        }""",
+        [[kind, value] for kind, value, _ in WRITTEN],
+    )
+    assert written == [text for _, _, text in WRITTEN]

@@ -19,6 +19,7 @@ let told = null;
 let shown = "";
 let timer = 0;
 let isPaused = false;
+let isAsking = false;
 let lostSince = null;
 
 class Refused extends Error {}
@@ -36,8 +37,10 @@ async function ask() {
 }
 
 async function look() {
+  if (isAsking) return;
   clearTimeout(timer);
   let wait = AGAIN_MS;
+  isAsking = true;
   try {
     told = await ask();
     remember(told.series);
@@ -50,6 +53,8 @@ async function look() {
       return;
     }
     lost();
+  } finally {
+    isAsking = false;
   }
   if (!isPaused && !document.hidden) timer = setTimeout(look, wait);
 }
@@ -130,6 +135,14 @@ function askForKey() {
   byId("key").focus();
 }
 
+/** Browsers let only pages of localhost and https write to the clipboard: elsewhere the line is selected. */
+async function copy() {
+  const done = await navigator.clipboard?.writeText(byId("curl").textContent).then(() => true, () => false);
+  if (!done) getSelection().selectAllChildren(byId("curl"));
+  say(byId("copied"), done ? "Copied" : "Selected. Copy it with Ctrl C");
+  say(byId("copy"), done ? "Copied" : "Selected");
+}
+
 function chosen(name) {
   return document.querySelector(`input[name="${name}"]:checked`).value;
 }
@@ -155,11 +168,7 @@ function wire() {
     localStorage.setItem(THEME, byId("theme").value);
     colour();
   });
-  byId("copy").addEventListener("click", async () => {
-    await navigator.clipboard?.writeText(byId("curl").textContent);
-    say(byId("copied"), "Copied.");
-    say(byId("copy"), "Copied");
-  });
+  byId("copy").addEventListener("click", copy);
   byId("forget").addEventListener("click", () => {
     sessionStorage.removeItem(KEY);
     location.reload();

@@ -3,7 +3,8 @@
 import { el } from "./dom.js";
 import { share } from "./format.js";
 
-const FAILED_SHARE = 0.05;
+// Steps, not figures: what is said here is read aloud whenever it changes.
+const FAILED_STEPS = [0.5, 0.25, 0.1, 0.05];
 const FEWEST_CALLS = 20;
 const NEARLY = 0.9;
 
@@ -52,12 +53,13 @@ function ofBudgets(rows) {
     const whose = row.subject === "all" ? "" : ` of ${row.subject}`;
     return row.used_share >= 1
       ? { tone: "bad", text: `the budget ${row.name}${whose} is used up: its calls are refused.`, href: "#budgets" }
-      : { tone: "warn", text: `the budget ${row.name}${whose} is ${share(row.used_share)} used.`, href: "#budgets" };
+      : { tone: "warn", text: `the budget ${row.name}${whose} is more than ${share(NEARLY)} used.`, href: "#budgets" };
   });
 }
 
 function ofErrors({ summary }) {
   const calls = summary.calls_per_s * summary.over_s;
-  if (calls < FEWEST_CALLS || summary.failed_share < FAILED_SHARE) return [];
-  return [{ tone: "warn", text: `${share(summary.failed_share)} of the calls of the last minutes failed.`, href: "#traffic" }];
+  const step = FAILED_STEPS.find((least) => summary.failed_share >= least);
+  if (calls < FEWEST_CALLS || step == null) return [];
+  return [{ tone: "warn", text: `more than ${share(step)} of the calls of the last minutes failed.`, href: "#traffic" }];
 }
