@@ -48,7 +48,7 @@ def policy(url: str) -> str:
     lines.append("  - {name: notebooks-rate, match: {key: notebooks}, requests: 90/min}")
     lines.append("budgets:")
     lines.append("  - {name: search-month, match: {team: search}, usd: 40, every: month, timezone: UTC}")
-    lines.append("  - {name: support-day, match: {team: support}, usd: 0.3, every: day, timezone: UTC}")
+    lines.append("  - {name: support-day, match: {team: support}, usd: 0.66, every: day, timezone: UTC}")
     lines.append("  - {name: research-day, match: {team: research}, usd: 2, every: day, timezone: UTC}")
     return "\n".join(lines) + "\n"
 

@@ -52,7 +52,7 @@ export function bytes(value) {
 export function share(value) {
   if (value == null) return "–";
   const percent = value * 100;
-  return `${percent > 0 && percent < 9.95 ? Number(percent.toFixed(1)) : Math.round(percent)} %`;
+  return `${percent > 0 && percent < 9.95 ? Number(percent.toFixed(1)) : Math.round(percent)}\u00a0%`;
 }
 
 /** A long time in its two largest units: "3 d 4 h", "12 min". */
