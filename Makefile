@@ -11,7 +11,7 @@ MINUTES ?= 20
 RATE ?= 100
 ONLY ?=
 
-.PHONY: help run env test test-all check fuzz soak deps lock bench dashboards proof clean
+.PHONY: help run env test test-all check fuzz soak deps lock bench dashboards proof pictures clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: ## what a call costs, beside nginx (flags: ARGS=--json)
 
 dashboards: env ## write dashboards/grafana and docs/metrics.md anew from the metric table
 	@$(BIN)/python -m dashboards.build
+
+pictures: env ## the console's pictures in docs/, of six minutes of traffic (needs make deps)
+	@$(BIN)/python -m tests.console.pictures $(ARGS)
 
 clean: ## remove what the other commands made
 	rm -rf .venv .headgate .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist

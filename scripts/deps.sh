@@ -2,7 +2,7 @@
 # Installs the system packages that `make test-all` and `make bench` need, with apt. The only thing that does.
 set -eu
 
-packages="python3-venv gcc libc6-dev nginx-light haproxy slowhttptest wrk curl redis-server prometheus"
+packages="python3-venv gcc libc6-dev nginx-light haproxy slowhttptest wrk curl redis-server prometheus chromium"
 missing=
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' \

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.clock import now_ms
-from gateway.control.process import DEMO_KEY
+from gateway.control.first_call import DEMO_KEY
 from gateway.control.webhook import signature
 from gateway.quota.window import window
 from gateway.simulator.server import Simulator
@@ -133,6 +134,20 @@ async def test_lines_that_serve_prints_work_as_pasted(shell: Shell, example: Gat
     assert json.loads(await shell.run(curl))["object"] == "chat.completion"
     program = "import openai; print(*(model.id for model in openai.OpenAI().models.list()))"
     assert "gpt-4o-mini" in (await shell.run(f"{pair} python -c {shlex.quote(program)}")).split()
+
+
+async def test_console_is_where_serve_says(example: Gateway) -> None:
+    (where,) = re.findall(r"^headgate: see what happens on (http://\S+/)$", example.said(), re.MULTILINE)
+    assert where == f"{example.admin}/"
+    async with aiohttp.request("GET", where) as answer:
+        assert answer.status == 200 and "<title>Headgate</title>" in await answer.text()
+
+
+def test_pictures_of_the_readme_are_there_and_small() -> None:
+    pictures = [ROOT / name for name in re.findall(r"\]\((docs/[\w-]+\.png)\)", README)]
+    assert len(pictures) == 3
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    assert all(picture.stat().st_size < 300_000 for picture in pictures)
 
 
 async def test_policy_of_the_readme_is_accepted(shell: Shell, tmp_path: Path) -> None:

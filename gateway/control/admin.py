@@ -13,9 +13,10 @@ from aiohttp import web
 
 from gateway.control.admin_port import WHO, json_answer, refusal
 from gateway.control.budget_routes import BudgetRoutes
+from gateway.control.console_routes import PATHS, ConsoleRoutes
 from gateway.control.exposition import Exposition
 
-_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
+_OPEN = frozenset({"/livez", "/readyz", "/metrics", *PATHS})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -45,7 +46,7 @@ class Gateway(Protocol):
 
 
 def build_app(
-    gateway: Gateway, exposition: Exposition, budgets: BudgetRoutes, *, loopback: bool
+    gateway: Gateway, exposition: Exposition, budgets: BudgetRoutes, console: ConsoleRoutes, *, loopback: bool
 ) -> web.Application:
     """The admin application. `loopback`: the port listens on a loopback address only."""
     admin = _Admin(gateway, exposition, loopback)
@@ -58,6 +59,7 @@ def build_app(
     app.router.add_get("/admin/workers", admin.workers)
     app.router.add_post("/admin/reload", admin.reload)
     budgets.add_to(app)
+    console.add_to(app)
     return app
 
 

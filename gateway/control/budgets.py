@@ -62,10 +62,16 @@ class Budgets:
     def samples(self) -> Iterable[Sample]:
         """The gauges as of the last poll. May be called from any thread."""
         now_ms = self._now_ms()
+        found = self.standings()
+        return [*gauges(found, now_ms), *window_gauges(self._rules(), now_ms), *limit_gauges(found)]
+
+    def standings(self) -> list[Standing]:
+        """Budgets in their windows under way, and limits, as of the last poll; of the policy in force."""
+        now_ms, names = self._now_ms(), {rule["name"] for rule in self._rules()}
         return [
-            *gauges(self._last, now_ms),
-            *window_gauges(self._rules(), now_ms),
-            *limit_gauges(self._limits),
+            each
+            for each in (*self._last, *self._limits)
+            if each.rule["name"] in names and each.is_current(now_ms)
         ]
 
     async def run(self) -> None:

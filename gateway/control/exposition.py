@@ -99,7 +99,8 @@ def _histogram(metric: table.Metric, values: list[int]) -> tuple[list[tuple[str,
     return buckets, values[-1] * metric.scale
 
 
-def _give_way() -> None:
+def give_way() -> None:
+    """Makes the thread that calls it one that waits for all others."""
     if sys.platform == "linux":  # elsewhere a thread's id is no argument of setpriority(2)
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
@@ -110,7 +111,7 @@ class Exposition:
     def __init__(self, folder: Path, own: Callable[[], Iterable[Sample]]) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(Slots(folder, own))
-        self._renderer = ThreadPoolExecutor(1, "metrics", initializer=_give_way)
+        self._renderer = ThreadPoolExecutor(1, "metrics", initializer=give_way)
 
     async def rendered(self, accept: str) -> tuple[bytes, str]:
         """As `render`, in a thread that gives way: 50,000 series take half a second, in which calls that wait

@@ -22,10 +22,14 @@ from gateway.control.alert_file import AlertFile
 from gateway.control.alerts import Alerts
 from gateway.control.budget_routes import BudgetRoutes
 from gateway.control.budgets import Budgets
+from gateway.control.console_routes import ConsoleRoutes
 from gateway.control.exposition import Exposition, Sample
+from gateway.control.first_call import YOUR_KEY, first_call
 from gateway.control.logwriter import LogWriter
 from gateway.control.objects import StoredObjects
+from gateway.control.present import Present
 from gateway.control.processes import Processes
+from gateway.control.recorder import Recorder
 from gateway.control.reload import Reloader
 from gateway.control.webhook import Webhook
 from gateway.link.control_end import WorkerLinks
@@ -36,9 +40,6 @@ from gateway.telemetry.diagnostics import report_escaped, say
 from gateway.telemetry.meters import ControlMeters
 from gateway.telemetry.pulse import Pulse
 from gateway.telemetry.slots import SlotFile
-
-DEMO_KEY = "hg-demo-key-for-make-run-only-do-not-deploy-0"
-"""The caller's key of the example policies."""
 
 
 class Control:
@@ -78,6 +79,11 @@ class Control:
             lambda: self._alerts.is_watching(self._rules()),
         )
         self._processes = Processes(self._running, meters)
+        self._recorder = Recorder(slots, self._processes.memory)
+        present = Present(
+            self, self._budgets, self._keeper, self._tables, workers=options.workers, listen=options.listen
+        )
+        self._console = ConsoleRoutes(self._recorder, present.told)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
@@ -95,7 +101,7 @@ class Control:
         await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
         self._keeper.start()
         budgets = BudgetRoutes(self._keeper, self._rules, now_ms)
-        port = AdminPort(build_app(self, self._exposition, budgets, loopback=loopback))
+        port = AdminPort(build_app(self, self._exposition, budgets, self._console, loopback=loopback))
         await port.start(admin_socket)
         if not await self._reloader.first():
             return 2
@@ -106,8 +112,9 @@ class Control:
         self._start(self._reloader.watch())
         self._start(self._budgets.run())
         self._start(self._webhook.run())
+        self._start(self._recorder.run())
         if self._options.banner:
-            self._start(self._banner())
+            self._start(self._banner("{}:{}".format(*admin_socket.getsockname()[:2])))
         await self._stopping.wait()
         pulse.stop()
         for task in self._tasks:
@@ -118,6 +125,7 @@ class Control:
         await port.close()
         if self._simulator is not None:
             await self._simulator.stop()
+        self._recorder.close()
         self._objects.close()
         self._alert_file.close()
         self._writer.close()
@@ -174,6 +182,10 @@ class Control:
     def _rules(self) -> list[dict[str, Any]]:
         compiled = self._reloader.compiled
         return [] if compiled is None else list(compiled.tables["rules"])
+
+    def _tables(self) -> dict[str, Any] | None:
+        compiled = self._reloader.compiled
+        return None if compiled is None else compiled.tables
 
     def _alerts_table(self) -> dict[str, Any] | None:
         compiled = self._reloader.compiled
@@ -242,25 +254,22 @@ class Control:
             )
         return str(self._simulator.url)
 
-    async def _banner(self) -> None:
+    async def _banner(self, admin: str) -> None:
         """What to paste, once everything is ready."""
         await self._links.all_switched(self._options.workers)
         compiled = self._reloader.compiled
         assert compiled is not None
-        digest = hashlib.sha256(DEMO_KEY.encode()).hexdigest()
-        key = DEMO_KEY if any(row["sha256"] == digest for row in compiled.tables["keys"]) else "YOUR-KEY"
-        models = [row["name"] for row in compiled.tables["models"]]
-        url = f"http://{self._options.listen}/v1"
-        body = f'{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+        url, key, curl = first_call(self._options.listen, compiled.tables)
         lines = [
-            f"headgate: serving {len(models)} models on {url}",
+            f"headgate: serving {len(compiled.tables['models'])} models on {url}",
+            f"headgate: see what happens on http://{admin}/",
             "",
-            f"curl -s {url}/chat/completions -H 'Authorization: Bearer {key}' -d '{body}'",
+            curl,
             "",
             f"OPENAI_BASE_URL={url} OPENAI_API_KEY={key}",
             "",
         ]
-        if key == "YOUR-KEY":
+        if key == YOUR_KEY:
             lines.insert(1, "headgate: make a key for callers with: headgate keys new")
         sys.stderr.write("\n".join(lines) + "\n")
 

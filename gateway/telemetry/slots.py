@@ -152,11 +152,30 @@ def read_slots(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[str, .
             yield name, labels, list(struct.unpack_from(f"<{count}q", memory, values + 8 * first))
 
 
-def _directory(memory: mmap.mmap) -> Iterator[tuple[str, tuple[str, ...], int, int]]:
-    """(metric name, label values, first slot, where the entry ends) of every series."""
+class SlotReader:
+    """A slot file that is read again and again while its writer goes on: each series is named once."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        with open(path, "rb") as file:
+            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.values = memoryview(self._memory)[_HEADER.size + _DIRECTORY_BYTES :].cast("q")
+        self._known = 0
+        self._end = _HEADER.size
+
+    def fresh(self) -> Iterator[tuple[str, tuple[str, ...], int]]:
+        """(metric name, label values, first slot) of every series that was not named before."""
+        for name, labels, first, end in _directory(self._memory, self._known, self._end):
+            self._known, self._end = self._known + 1, end
+            yield name, labels, first
+
+
+def _directory(
+    memory: mmap.mmap, known: int = 0, at: int = _HEADER.size
+) -> Iterator[tuple[str, tuple[str, ...], int, int]]:
+    """(metric name, label values, first slot, where the entry ends) of every series but the first `known`,
+    which end at `at`."""
     _, _, count = _HEADER.unpack_from(memory)
-    at = _HEADER.size
-    for _ in range(count):
+    for _ in range(known, count):
         first, size = _ENTRY.unpack_from(memory, at)
         at += _ENTRY.size
         name, labels = json.loads(memory[at : at + size])

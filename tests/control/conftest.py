@@ -15,6 +15,7 @@ from gateway.clock import now_ms
 from gateway.control.admin import build_app
 from gateway.control.admin_port import AdminPort
 from gateway.control.budget_routes import BudgetRoutes
+from gateway.control.console_routes import ConsoleRoutes
 from gateway.control.exposition import Exposition
 from gateway.link.keeper_queries import NoAnswer
 from gateway.telemetry import table
@@ -70,6 +71,18 @@ def no_budgets() -> BudgetRoutes:
     )
 
 
+class NoPast:
+    """A gateway that has just begun."""
+
+    async def told(self, since_ms: int) -> dict[str, Any]:
+        return {"series": {"since": since_ms}}
+
+
+def console() -> ConsoleRoutes:
+    """The routes of the console, with nothing to show."""
+    return ConsoleRoutes(NoPast(), lambda: {"version": "0"})
+
+
 Serve = Callable[..., Awaitable[str]]
 
 
@@ -87,7 +100,7 @@ async def serve_admin(fake: Fake, tmp_path: Path) -> AsyncIterator[Serve]:
 
         async def start(*, loopback: bool = True) -> str:
             port = AdminPort(
-                build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), loopback=loopback)
+                build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), console(), loopback=loopback)
             )
             listener = socket.create_server(("127.0.0.1", 0))
             await port.start(listener)

@@ -9,14 +9,16 @@ import aiohttp
 import pytest
 
 from gateway.control.admin import build_app, is_loopback
+from gateway.control.console_routes import PATHS
 from gateway.control.exposition import Exposition
-from tests.control.conftest import KEY, Fake, Serve, no_budgets
+from tests.control.conftest import KEY, Fake, Serve, console, no_budgets
 
-OPEN = [("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")]
+OPEN = [("GET", path) for path in ("/livez", "/readyz", "/metrics", *PATHS)]
 GUARDED = {
     ("GET", "/admin/policy"): 200,
     ("GET", "/admin/targets"): 200,
     ("GET", "/admin/workers"): 200,
+    ("GET", "/admin/console"): 200,
     ("POST", "/admin/reload"): 200,
     ("GET", "/admin/budgets"): 503,
     ("POST", "/admin/budgets/none/top-up"): 404,
@@ -28,7 +30,7 @@ GUARDED = {
 
 
 def test_every_route_is_in_these_tables(fake: Fake, tmp_path: Path) -> None:
-    app = build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), loopback=True)
+    app = build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), console(), loopback=True)
     routes = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()
@@ -123,7 +125,9 @@ async def test_metrics_come_in_the_format_that_is_asked_for(
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/console", 404),
+        ("GET", "/console/", 404),
+        ("GET", "/console/../admin.py", 404),
         ("GET", "/admin/keys", 404),
         ("GET", "/admin/reload", 405),
         ("POST", "/metrics", 405),

@@ -12,13 +12,17 @@ import aiohttp
 import pytest
 
 from gateway.control.admin import build_app
+from gateway.control.console_routes import PATHS
 from gateway.control.exposition import Exposition
-from tests.control.conftest import KEY, Fake, Serve, no_budgets
+from tests.control.conftest import KEY, Fake, Serve, console, no_budgets
 
-OPEN = {"/livez", "/readyz", "/metrics"}
+OPEN = {"/livez", "/readyz", "/metrics", *PATHS}
 """What anybody may ask. All else that the application serves is guarded."""
 UNKNOWN = [
-    "/",
+    "/console",
+    "/console/",
+    "/console/index.html",
+    "/console/console_routes.py",
     "/admin",
     "/admin/",
     "/admin/policy/",
@@ -67,7 +71,9 @@ LISTENERS = {
 def routes(fake: Fake, folder: Path) -> dict[str, set[str]]:
     """Path → methods, as the application itself has them."""
     found: dict[str, set[str]] = {}
-    for route in build_app(fake, Exposition(folder, lambda: ()), no_budgets(), loopback=True).router.routes():
+    for route in build_app(
+        fake, Exposition(folder, lambda: ()), no_budgets(), console(), loopback=True
+    ).router.routes():
         assert route.resource is not None
         found.setdefault(route.resource.canonical, set()).add(route.method)
     return found
@@ -82,7 +88,7 @@ def expected(path: str, method: str, credentials: str, listener: str, served: di
         return 404
     if method not in served[path]:
         return 405
-    if path in ("/admin/budgets", "/admin/spend") and credentials == "key in the query":
+    if path in ("/admin/budgets", "/admin/spend", "/admin/console") and credentials == "key in the query":
         return 400
     return WITHOUT_KEEPER.get(path, 200)
 

@@ -16,7 +16,7 @@ from gateway.control.admin import build_app
 from gateway.control.admin_port import AdminPort
 from gateway.control.budget_routes import BudgetRoutes
 from gateway.control.exposition import Exposition
-from tests.control.conftest import KEY, Fake
+from tests.control.conftest import KEY, Fake, console
 from tests.control.keeping.desk import USD, Desk, Spender, desk
 
 SEARCH = "month|team=search|2026-11-01"
@@ -54,7 +54,7 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
         routes = BudgetRoutes(at.link, lambda: at.rules, at.now)
         (tmp_path / "none").mkdir()
         exposition = Exposition(tmp_path / "none", lambda: ())
-        served = AdminPort(build_app(Fake(), exposition, routes, loopback=True))
+        served = AdminPort(build_app(Fake(), exposition, routes, console(), loopback=True))
         listener = socket.create_server(("127.0.0.1", 0))
         await served.start(listener)
         stack.push_async_callback(served.close)
