@@ -37,6 +37,7 @@ DOORS = {
     "pydantic": (
         "policy/spec.py",
         "policy/quota_spec.py",
+        "policy/telemetry_spec.py",
         "policy/parts.py",
         "policy/values.py",
         "policy/amounts.py",

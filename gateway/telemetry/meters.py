@@ -230,6 +230,14 @@ class Meters:
         """Log lines that found no room."""
         self._count(table.LOG_DROPPED, (), lines)
 
+    def traced(self, kept: str) -> None:
+        """A call becomes a trace: "sampled", or for being an "error", or "slow"."""
+        self._count(table.TRACES, (kept,))
+
+    def trace_dropped(self, calls: int) -> None:
+        """Traces that found no room on their way to control."""
+        self._count(table.TRACE_DROPPED, ("worker",), calls)
+
     def _count(self, metric: Metric, labels: tuple[str, ...], by: int = 1) -> None:
         slot = self._counters.get((metric, labels))
         if slot is None:
