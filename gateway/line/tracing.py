@@ -210,6 +210,8 @@ class Traced(Untraced):
         if call is not None:
             record["stream"] = call.stream
             record["asked"] = _asked(call.fields)
+        if exchange.admission.endpoint.passing is not None:
+            record["method"] = exchange.request.head.method.decode()
         if exchange.story:
             record["story"] = exchange.story
         if target is not None:
