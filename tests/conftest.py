@@ -14,6 +14,7 @@ import uvloop
 
 from gateway.simulator.server import Simulator, start
 from gateway.simulator.settings import Settings
+from tests.collector import Collector
 from tests.running import Gateway, policy_for
 
 StartSimulator = Callable[..., Awaitable[Simulator]]
@@ -75,6 +76,16 @@ async def serve(tmp_path: Path) -> AsyncIterator[StartGateway]:
     yield start_one
     for gateway in running:
         gateway.stop()
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    """An OTLP collector of this process."""
+    collector = Collector()
+    await collector.start()
+    yield collector
+    collector.open.set()
+    await collector.stop()
 
 
 @pytest.fixture

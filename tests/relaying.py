@@ -22,6 +22,7 @@ from gateway.link.journal import Journal
 from gateway.link.target_table import TargetTable
 from gateway.policy.compile import compile_policy
 from gateway.policy.load import load_text, secret_reader
+from gateway.policy.sampling import Sampling
 from gateway.pricing.catalogue import Catalogue
 from gateway.quota.purses import Purses
 from gateway.telemetry.slots import SlotFile, read_slots
@@ -74,6 +75,9 @@ class Relay:
     store: NearStore
     """What keeps its limits and budgets."""
     lines: list[bytes] = field(default_factory=list)
+    traces: list[bytes] = field(default_factory=list)
+    sampling: Sampling | None = None
+    """None: nobody takes traces."""
 
     @property
     def url(self) -> str:
@@ -89,6 +93,7 @@ class Relay:
             catalogue=self.catalogue,
             at=AT,
             simulated_url="http://127.0.0.1:1/v1",
+            sampling=self.sampling,
         )
         compiled.tables["stamp"] = stamp
         self.line.prepare(compiled.tables)
@@ -136,6 +141,10 @@ class Relay:
         await eventually(lambda: len(self.lines) >= count)
         return [json.loads(line) for line in self.lines]
 
+    def traced(self) -> list[dict[str, Any]]:
+        """The records of calls that became traces."""
+        return [json.loads(line) for line in self.traces]
+
     def counted(self, name: str, *labels: str) -> int:
         """The raw value of a series: of a histogram how many values it has."""
         found = 0
@@ -170,7 +179,13 @@ def _asker(objects: StoredObjects) -> Ask:
 
 
 async def start_relay(
-    stack: AsyncExitStack, folder: Path, catalogue: Catalogue, policy: str, **limits: Any
+    stack: AsyncExitStack,
+    folder: Path,
+    catalogue: Catalogue,
+    policy: str,
+    *,
+    sampling: Sampling | None = None,
+    **limits: Any,
 ) -> Relay:
     """A line that serves `policy` until `stack` is closed. `limits` are those of `CallerServer`."""
     loop = asyncio.get_running_loop()
@@ -194,7 +209,8 @@ async def start_relay(
     host, port = listener.sockets[0].getsockname()
     relay = Relay(line, server, host, port, folder / "slots", catalogue, http, store)
     relay._table = table
-    line.log = relay.lines.append
+    relay.sampling = sampling
+    line.log, line.trace = relay.lines.append, relay.traces.append
     objects = StoredObjects(folder / "objects.db")
     stack.callback(objects.close)
     line.ask = _asker(objects)

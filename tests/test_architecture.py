@@ -32,11 +32,13 @@ DOORS = {
     "aiohttp": ("control/", "simulator/"),
     "genai_prices": ("pricing/catalogue.py",),
     "httptools": ("http/caller.py", "http/upstream.py"),
+    "opentelemetry": ("control/otlp.py", "control/otlp_metrics.py", "control/spans.py"),
     "orjson": ("wire/json.py", "link/", "control/", "simulator/"),
     "prometheus_client": ("control/exposition.py",),
     "pydantic": (
         "policy/spec.py",
         "policy/quota_spec.py",
+        "policy/telemetry_spec.py",
         "policy/parts.py",
         "policy/values.py",
         "policy/amounts.py",
@@ -63,12 +65,18 @@ IO = {
     "threading",
     "urllib.request",
 }
-LAZY = {("control/process.py", "gateway.simulator"), ("control/store_choice.py", "gateway.stores.redis")}
-"""Half of control's memory otherwise, and of the keeper's. All others are at the top: what a worker imports
-is what it runs."""
+LAZY = {
+    ("control/process.py", "gateway.simulator"),
+    ("control/process.py", "gateway.control.otlp"),
+    ("control/store_choice.py", "gateway.stores.redis"),
+    ("control/otlp.py", "opentelemetry.exporter.otlp.proto.grpc"),
+}
+"""Half of control's memory otherwise, and of the keeper's; and what only some have installed. All others are
+at the top: what a worker imports is what it runs."""
 
 NEVER_IN_A_WORKER = (
     "aiohttp",
+    "opentelemetry",
     "redis",
     "tiktoken",
     "genai_prices",

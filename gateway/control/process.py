@@ -23,10 +23,12 @@ from gateway.control.alerts import Alerts
 from gateway.control.budget_routes import BudgetRoutes
 from gateway.control.budgets import Budgets
 from gateway.control.console_routes import ConsoleRoutes
+from gateway.control.exemplars import Exemplars
 from gateway.control.exposition import Exposition, Sample
 from gateway.control.first_call import YOUR_KEY, first_call
 from gateway.control.logwriter import LogWriter
 from gateway.control.objects import StoredObjects
+from gateway.control.otel_environment import OtelMistake, read_otel
 from gateway.control.present import Present
 from gateway.control.processes import Processes
 from gateway.control.recorder import Recorder
@@ -40,6 +42,9 @@ from gateway.telemetry.diagnostics import report_escaped, say
 from gateway.telemetry.meters import ControlMeters
 from gateway.telemetry.pulse import Pulse
 from gateway.telemetry.slots import SlotFile
+
+EXPORT_S = 2.0
+"""How long the end waits for a collector."""
 
 
 class Control:
@@ -56,7 +61,8 @@ class Control:
         meters = ControlMeters(self._slots)
         self._writer = LogWriter(options.log, meters.log_dropped)
         self._objects = StoredObjects(Path(options.state) / "objects.db")
-        self._links = WorkerLinks(self._writer.write, self._objects.answer)
+        self._links = WorkerLinks(self._writer.write, self._objects.answer, self._traced)
+        self._otel = read_otel(os.environ, lambda text: say(f"warning: {text}"))
         self._keeper = KeeperQueries(options.keeper_socket)
         self._reloader = Reloader(
             Path(options.policies),
@@ -65,8 +71,11 @@ class Control:
             self._links.switch,
             self._simulated_url,
             meters,
+            self._otel.sampling if self._otel.traces else None,
         )
-        self._exposition = Exposition(slots, self._samples)
+        exemplars = Exemplars()
+        self._exposition = Exposition(slots, self._samples, exemplars)
+        self._otlp = self._exports(exemplars, meters) if self._otel.traces or self._otel.metrics else None
         alerts = AlertFile(Path(options.state) / "alerts.db")
         self._alert_file = alerts
         self._webhook = Webhook(alerts, self._alerts_table, now_ms, meters.alerted)
@@ -123,6 +132,8 @@ class Control:
         await self._links.close()
         await self._keeper.close()
         await port.close()
+        if self._otlp is not None:
+            await asyncio.to_thread(self._otlp.close, EXPORT_S)
         if self._simulator is not None:
             await self._simulator.stop()
         self._recorder.close()
@@ -221,6 +232,31 @@ class Control:
             for target in model["targets"]:
                 yield model["name"], target["name"], self._targets.state(target["row"], now_ms)
 
+    # what goes to a collector
+
+    def _exports(self, exemplars: Exemplars, meters: ControlMeters) -> Any:
+        # Imported only by those who use it: it takes 20 MB.
+        from gateway.control.otlp import Otlp
+
+        options = self._options
+        return Otlp(
+            self._otel,
+            self._traces_table,
+            self._exposition,
+            exemplars,
+            meters,
+            listen=options.listen,
+            started_ms=options.started_ms,
+        )
+
+    def _traced(self, lines: bytes) -> None:
+        if self._otlp is not None:
+            self._otlp.take(lines)
+
+    def _traces_table(self) -> dict[str, Any] | None:
+        compiled = self._reloader.compiled
+        return None if compiled is None else compiled.tables["traces"]
+
     # the rest
 
     def _leave(self) -> None:
@@ -279,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="headgate-control")
     for name in ("--policies", "--state", "--listen", "--slots-dir", "--targets", "--log", "--keeper-socket"):
         parser.add_argument(name, required=True)
-    for name in ("--admin-fd", "--control-socket-fd", "--workers", "--life-fd"):
+    for name in ("--admin-fd", "--control-socket-fd", "--workers", "--life-fd", "--started-ms"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--banner", action="store_true")
     options = parser.parse_args(arguments)
@@ -289,6 +325,9 @@ def main(arguments: list[str] | None = None) -> int:
             control = Control(options)
         except OSError as error:
             say(f"--log {options.log} cannot be written: {error.strerror}.")
+            return 2
+        except OtelMistake as mistake:
+            say(str(mistake))
             return 2
         return await control.run()
 

@@ -21,6 +21,7 @@ from gateway.policy.compile import Compiled, compile_policy
 from gateway.policy.load import from_document, load_folder, policy_files, secret_reader
 from gateway.policy.merge import Policy
 from gateway.policy.problem import PolicyError, Problem
+from gateway.policy.sampling import Sampling
 from gateway.policy.spec import named_files
 from gateway.pricing.catalogue import Catalogue
 from gateway.telemetry.diagnostics import report, say
@@ -34,7 +35,7 @@ DEBOUNCE_MS = 100
 
 class Reloader:
     """Keeps the policy in force. `switch` ships tables to the workers; `simulated_url` gives the address of
-    the built-in simulated provider, starting it if need be."""
+    the built-in simulated provider, starting it if need be; `sampling` is as in `compile_policy`."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Reloader:
         switch: Callable[[Mapping[str, Any]], Awaitable[object]],
         simulated_url: Callable[[], Awaitable[str]],
         meters: ControlMeters,
+        sampling: Sampling | None = None,
     ) -> None:
         self._folder = folder
         self._accepted = state / "accepted.json"
@@ -52,6 +54,7 @@ class Reloader:
         self._switch = switch
         self._simulated_url = simulated_url
         self._meters = meters
+        self._sampling = sampling
         self._catalogue = Catalogue()
         self._seen: object = None
         """The folder's fingerprint at the last look, and below that of the files its policy names."""
@@ -167,6 +170,7 @@ class Reloader:
             at=datetime.now(UTC),
             simulated_url=url,
             ratio_of=bytes_per_token,
+            sampling=self._sampling,
         )
         stamp = self._stamps.of(compiled.tables, int(now_s() * 1000))
         compiled.tables["stamp"] = stamp

@@ -119,6 +119,8 @@ class Supervisor:
         slots = self._state / "slots"
         shutil.rmtree(slots, ignore_errors=True)
         slots.mkdir()
+        self._started_ms = int(time.time() * 1000)
+        """Since when counters count, whatever restarts."""
         self._restarts = SlotFile.create(slots / "supervisor", slots=64)
         self._restarts_slot = self._restarts.series(table.WORKER_RESTARTS, ())
         for index in range(options.workers):
@@ -313,6 +315,7 @@ class Supervisor:
             "--workers": str(options.workers),
             "--life-fd": str(life),
             "--log": options.log,
+            "--started-ms": str(self._started_ms),
         }
         command = [sys.executable, "-m", "gateway.control.process"]
         command += [word for pair in flags.items() for word in pair]

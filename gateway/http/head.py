@@ -72,8 +72,9 @@ class Head:
             if name in _KNOWN:
                 if name not in known:
                     known[name] = value
-                elif name == b"tracestate":
-                    known[name] += b"," + value  # may come in parts (W3C Trace Context 3.3.1.1)
+                elif name in (b"tracestate", b"traceparent"):
+                    # The one may come in parts (W3C Trace Context 3.3.1.1), the other is then none (3.2.2.5).
+                    known[name] += b"," + value
                 else:
                     return BAD_HTTP
         if not self.target.startswith(b"/") or version not in ("1.0", "1.1"):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.clock import now_s
 from gateway.errors import COMPRESSED, KEY_EXPIRED, UNAUTHORIZED, GatewayError
 from gateway.http.head import Head
 from gateway.http.message import named_by
 from gateway.line.endpoints import Endpoint, endpoint_of
 from gateway.policy.snapshot import Key, Snapshot
+from gateway.telemetry.trace_context import Parent, read_parent
 
-_FORWARDED = (b"traceparent", b"tracestate", b"openai-beta", b"x-client-request-id")
+_FORWARDED = (b"openai-beta", b"x-client-request-id")
 """The caller's headers that a provider gets. All others stay here: an allow-list leaks nothing."""
+_CONTEXT = (b"traceparent", b"tracestate")
+"""Those that say which trace a call belongs to; `line.tracing` decides what becomes of them."""
 
 
 class Admission:
     """A head that may call, under one policy."""
 
-    __slots__ = ("endpoint", "forwarded", "key", "snapshot", "tags")
+    __slots__ = ("context", "endpoint", "forwarded", "key", "parent", "snapshot", "tags")
 
     def __init__(self, snapshot: Snapshot, endpoint: Endpoint, key: Key, head: Head) -> None:
         known = head.known
@@ -24,16 +29,19 @@ class Admission:
         self.endpoint = endpoint
         self.key = key
         named = named_by(b",".join([value for name, value in head.headers if name == b"connection"]))
-        self.forwarded = b"".join(
-            [
-                name + b": " + known[name] + b"\r\n"
-                for name in _FORWARDED
-                if name in known and name not in named
-            ]
-        )
+        heard = {name: value for name, value in known.items() if name not in named}
+        self.forwarded = _lines(heard, _FORWARDED)
         """The lines that go on to the provider; b"" for most calls."""
+        self.context = _lines(heard, _CONTEXT)
+        self.parent: Parent | None = None
+        if b"traceparent" in heard:
+            self.parent = read_parent(heard[b"traceparent"], heard.get(b"tracestate", b""))
         tags = known.get(b"x-headgate-tags")
         self.tags = () if tags is None else tuple(tag.strip() for tag in tags.decode("latin-1").split(","))
+
+
+def _lines(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> bytes:
+    return b"".join([name + b": " + headers[name] + b"\r\n" for name in names if name in headers])
 
 
 def admit(head: Head, snapshot: Snapshot) -> Admission:

@@ -66,7 +66,7 @@ async def connect(exchange: Exchange, pool: Pool, model: Model) -> UpstreamConne
     """A fresh connection. Raises `AttemptFailed`, or what ends the call itself."""
     leave = pool.connect(exchange.wake, model.timeouts.connect_s)
     exchange.set_deadline(model.timeouts.connect_s)
-    asked_s = monotonic_s()
+    asked_s = exchange.dialled_s = monotonic_s()
     try:
         connection: UpstreamConnection | None = await SUSPEND
     except DeadlinePassed as passed:
@@ -186,7 +186,8 @@ class Attempt:
             cap=None if cap is None else written(call, cap, target.provider.cap_field),
         )
         head = line.outbound.head(target, key, call.endpoint)
-        request = b"%b%d\r\n%b\r\n%b" % (head, len(body), exchange.admission.forwarded, body)
+        told = exchange.admission.forwarded + line.tracer.context(exchange)
+        request = b"%b%d\r\n%b\r\n%b" % (head, len(body), told, body)
         pool = line.outbound.pool(target.provider)
         connection = pool.take()
         may_be_stale = True

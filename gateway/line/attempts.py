@@ -75,6 +75,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                         line.health.eject(key.row, KEY_EJECT_MS)
                 has_key = line.has_other_key(target.provider, refused_keys)
                 step = _step(exchange, model, failure, retries, has_key=has_key, has_next=place < last)
+                line.tracer.failed(exchange, attempt, failure, step)
                 if step == retry.STOP:
                     raise final_error(exchange, failure)
                 if call.stream and model.keep_alive_s and exchange.keep_alive is None:
@@ -95,6 +96,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     raise soonest.error
                 exchange.fallbacks += 1
                 line.meters.fallback(model.name, "limit")
+                line.tracer.skipped(exchange, target)
     finally:
         if exchange.keep_alive is not None:
             exchange.keep_alive.stop()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.clock import monotonic_s
 from gateway.errors import CallerGone, GatewayError, Kind
+from gateway.telemetry.meters import NONE, OTHER
 
 if TYPE_CHECKING:
     from gateway.http.caller import CallerConnection
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     from gateway.line.admission import Admission
     from gateway.line.claim import Claim
     from gateway.line.keepalive import KeepAlive
+    from gateway.line.tracing import Recording
     from gateway.line.worker import Line
     from gateway.policy.decide import Facts
     from gateway.policy.snapshot import Key, Model, Snapshot, Target
     from gateway.quota.bound import Bound
     from gateway.quota.hold import Hold
+    from gateway.telemetry.trace_context import Parent
     from gateway.usage import Usage
     from gateway.wire.dialects.openai_chat import Call
+    from gateway.wire.dialects.openai_stream import AnswerStream
 
 
 class DeadlinePassed(Exception):
@@ -104,6 +108,17 @@ class Exchange:
     """True once it was let through without the store."""
     keep_alive: KeepAlive | None = None
     """The signs of life of a stream whose first attempt failed."""
+    parent: Parent | None = None
+    """The caller's own span that this call belongs to."""
+    answer: Mapping[str, Any] | None = None
+    """The plain answer as parsed, if it was read whole."""
+    stream: AnswerStream | None = None
+    recording: Recording | None = None
+    """The stream as it went out, for a trace with content."""
+    story: Sequence[dict[str, Any]] = ()
+    """Attempts that failed and targets that were full, for a trace."""
+    dialled_s = 0.0
+    """When an attempt last asked for a new connection."""
     admission: Admission
     facts: Facts
 
@@ -116,6 +131,17 @@ class Exchange:
         self.request_id = b"%032x" % random.getrandbits(128)
         self.started_s = request.received_s or monotonic_s()
         self._coroutine: Coroutine[None, Any, None] | None = None
+
+    @property
+    def model_label(self) -> str:
+        """The model's name where names come from the policy alone: a name that the caller gave, if the policy
+        knows it (it may be refused to this caller)."""
+        call, snapshot, model = self.call, self.snapshot, self.model
+        if model is not None:
+            return model.name
+        if call is None or snapshot is None or not call.model:
+            return NONE
+        return call.model if call.model in snapshot.models else OTHER
 
     def mark_written(self) -> None:
         """The answer's first byte goes to the caller now: the commit point."""

@@ -7,7 +7,7 @@ import time
 from gateway.clock import monotonic_s, now_s
 from gateway.line.exchange import Exchange
 from gateway.policy.snapshot import Key, Model, Target
-from gateway.telemetry.meters import NONE, OTHER, CallLabels
+from gateway.telemetry.meters import NONE, CallLabels
 from gateway.wire.dialects.openai_chat import OPERATIONS
 from gateway.wire.json import dumps
 
@@ -72,6 +72,7 @@ def observe(exchange: Exchange) -> None:
     else:
         _count(exchange, kept, ended_s)
     line.log(_record(exchange, kept, ended_s - exchange.started_s, overhead_s))
+    line.tracer.ended(exchange, ended_s)
 
 
 def _count(exchange: Exchange, kept: Kept, ended_s: float) -> None:
@@ -108,21 +109,11 @@ def _count_refused(exchange: Exchange) -> None:
     exchange.line.meters.failed(
         NONE if key is None else key.team,
         NONE if key is None else key.name,
-        _model_label(exchange),
+        exchange.model_label,
         NONE,
         exchange.outcome,
         exchange.error_type,
     )
-
-
-def _model_label(exchange: Exchange) -> str:
-    """A name the caller gave, if the policy knows it (it may be refused to this caller)."""
-    call, snapshot, model = exchange.call, exchange.snapshot, exchange.model
-    if model is not None:
-        return model.name
-    if call is None or snapshot is None or not call.model:
-        return NONE
-    return call.model if call.model in snapshot.models else OTHER
 
 
 def _overhead_s(exchange: Exchange) -> float:
@@ -137,13 +128,14 @@ def _record(exchange: Exchange, kept: Kept | None, duration_s: float, overhead_s
     Put together from a template: 1 µs instead of 2.5 for a dict and its serialisation.
     """
     usage, cost = exchange.usage, exchange.cost_nanousd
-    return b"""{"time":"%b","request_id":"%b",%b,"status":%d,"outcome":"%b","error_type":%b,"stream":%b,\
+    return b"""{"time":"%b","request_id":"%b"%b,%b,"status":%d,"outcome":"%b","error_type":%b,"stream":%b,\
 "attempts":%d,%b,"cost_nanousd":%b,"usage_source":"%b","duration_ms":%.3f,"first_token_ms":%b,\
 "overhead_ms":%b}
 """ % (
         timestamp(now_s()),
         exchange.request_id,
-        _names(exchange.key, _model_label(exchange), None) if kept is None else kept.names,
+        b"" if exchange.parent is None else b',"trace_id":"%b"' % exchange.parent.trace_id,
+        _names(exchange.key, exchange.model_label, None) if kept is None else kept.names,
         exchange.status,
         exchange.outcome.encode(),
         b'"%b"' % exchange.error_type.encode() if exchange.error_type else b"null",

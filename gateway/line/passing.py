@@ -147,7 +147,9 @@ class _Guard:
         method = self.exchange.request.head.method.decode()
         # Stored objects belong to the account of a key, so the keys do not take turns here.
         key = provider.keys[0] if provider.keys else None
-        return passing_head(provider, key, method, path, type_) + self.exchange.admission.forwarded
+        exchange = self.exchange
+        head = passing_head(provider, key, method, path, type_)
+        return head + exchange.admission.forwarded + exchange.line.tracer.context(exchange)
 
     def next_page(self, after: str) -> _Ready:
         """The request for the page of a list that follows an entry."""

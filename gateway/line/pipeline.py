@@ -48,7 +48,7 @@ async def serve(exchange: Exchange) -> None:
     try:
         snapshot = ready(exchange)
         admission = exchange.admission = admit(exchange.request.head, snapshot)
-        exchange.key = admission.key
+        exchange.key, exchange.parent = admission.key, admission.parent
         endpoint = admission.endpoint
         if endpoint.kind == "models":
             list_models(exchange, exchange.key, endpoint.model)

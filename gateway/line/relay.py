@@ -21,6 +21,7 @@ from gateway.line.attempts import NOT_THE_TARGETS, error_of
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange, Pausable
 from gateway.line.keepalive import stream_framing
 from gateway.line.outbound import to_caller
+from gateway.line.tracing import Recording
 from gateway.money import usd
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import (
@@ -68,6 +69,7 @@ def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
     assert fields is not None and call is not None and answer is not None
     body = attempt.body
     exchange.usage = usage = read_usage(fields) or estimated_usage(call.size, len(body))
+    exchange.answer = fields
     exchange.output_bytes = len(body)
     cost = exchange.price(usage)
     framing = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
@@ -236,10 +238,34 @@ class _StreamCopy(_Copy):
         self._exchange.wake(None)
 
 
+class _RecordedCopy(_StreamCopy):
+    """As it goes out, it is also taken down."""
+
+    __slots__ = ("_recording",)
+
+    def __init__(
+        self, exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream, recording: Recording
+    ) -> None:
+        super().__init__(exchange, connection, stream)
+        self._recording = exchange.recording = recording
+
+    def framed(self, block: bytes, *, last: bool = False) -> bytes:
+        self._recording.add(block)
+        return super().framed(block, last=last)
+
+
+def _copy_of(exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream) -> _StreamCopy:
+    recording = exchange.line.tracer.recording(exchange)
+    if recording is None:
+        return _StreamCopy(exchange, connection, stream)
+    return _RecordedCopy(exchange, connection, stream, recording)
+
+
 async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStream) -> None:
     connection, call, answer = attempt.connection, exchange.call, attempt.answer
     assert connection is not None and call is not None and answer is not None
-    copy = _StreamCopy(exchange, connection, stream)
+    copy = _copy_of(exchange, connection, stream)
+    exchange.stream = stream
     meters = exchange.line.meters
     has_begun = exchange.keep_alive is not None and exchange.keep_alive.has_begun
     head = b"" if has_begun else answer_head(exchange, answer, stream_framing(chunked=copy.chunked))

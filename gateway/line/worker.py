@@ -31,6 +31,7 @@ from gateway.line.observe import Kept, refusal_record
 from gateway.line.outbound import Outbound, target_lines
 from gateway.line.pipeline import begin
 from gateway.line.teller import Teller
+from gateway.line.tracing import Untraced, tracer_of
 from gateway.link.journal import Journal
 from gateway.link.keeper_link import KeeperLink
 from gateway.link.target_table import TargetTable
@@ -81,7 +82,9 @@ class Line:
         self.exchanges: set[Exchange] = set()
         self.snapshot: Snapshot | None = None
         self.has_policy = asyncio.Event()
-        self.log = _nowhere
+        self.log = self.trace = _nowhere
+        self.tracer = Untraced()
+        """Chosen with each policy, as `limits` is."""
         self.ask: Ask = _nobody
         self.kept: dict[tuple[Key, Model, Target, str], Kept] = {}
         """What calls need when they end, by key, model, target and endpoint of the policy in force."""
@@ -111,6 +114,7 @@ class Line:
         self.outbound.switch(snapshot)
         self.kept = {}
         self.ledger.purses.switch({rule.name: rule.terms(snapshot.stamp) for rule in snapshot.rules})
+        self.tracer = tracer_of(snapshot.traces, self.meters, self.trace)
         self.limits = Governed(snapshot, self.ledger, self.meters) if snapshot.rules else Free()
         self.ledger.teller.hurry()
         models = snapshot.models
@@ -231,9 +235,14 @@ async def run(options: argparse.Namespace) -> None:
     teller = Teller(loop, purses)
     line = Line(loop, slots, TargetTable.open(options.targets), options.index, Ledger(purses, teller))
     link = ControlLink(
-        options.control_socket, options.index, line.prepare, line.switch, line.meters.log_dropped
+        options.control_socket,
+        options.index,
+        line.prepare,
+        line.switch,
+        line.meters.log_dropped,
+        line.meters.trace_dropped,
     )
-    line.log, line.ask = link.log, link.ask
+    line.log, line.trace, line.ask = link.log, link.trace, link.ask
     keeper = KeeperLink(options.keeper_socket, owner, epoch, str(journal.path), teller)
     teller.join(keeper)
     workers = TargetTable.open(options.targets).workers

@@ -22,6 +22,7 @@ from gateway.link.frames import (
     REPLY,
     SWITCH,
     SWITCHED,
+    TRACE,
     FrameReader,
     frame,
 )
@@ -41,11 +42,18 @@ PREPARE_S = 2.0
 class WorkerLinks:
     """The workers that are connected, and the policy that all of them should have.
 
-    `on_log` takes whole lines and what it is to call, from any thread, when they are settled.
+    `on_log` takes whole lines and what it is to call, from any thread, when they are settled; `on_trace`
+    whole lines, each the trace of a call.
     """
 
-    def __init__(self, on_log: Callable[[bytes, Callable[[], None]], None], answerer: Answerer) -> None:
+    def __init__(
+        self,
+        on_log: Callable[[bytes, Callable[[], None]], None],
+        answerer: Answerer,
+        on_trace: Callable[[bytes], None] = lambda lines: None,
+    ) -> None:
         self._on_log = on_log
+        self.trace = on_trace
         self._answerer = answerer
         self._answering: set[asyncio.Task[None]] = set()
         self._ends: set[_End] = set()
@@ -179,6 +187,9 @@ class _End(asyncio.Protocol):
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == LOG:
             self._links.log(payload, partial(self._settled, payload.count(b"\n")))
+            return
+        if kind == TRACE:
+            self._links.trace(payload)
             return
         message = orjson.loads(payload)
         if kind == HELLO:

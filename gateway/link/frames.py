@@ -14,6 +14,8 @@ Questions are sent again after a reconnect, so whatever they do must do no harm 
 LOG, LOGGED = 16, 17
 """LOG worker → control: whole JSON lines, each with its line end; LOGGED control → worker, in decimal digits:
 so many lines more are written, or counted as dropped."""
+TRACE = 18
+"""TRACE worker → control: whole JSON lines, one for each call that becomes a trace. Never sent again."""
 
 KEEPER = -1
 """The `index` in the keeper's HELLO: it is given policies like a worker, and is none."""

@@ -2,6 +2,7 @@
 
 Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted. They are
 held until control says that it has written them, so that its death loses none; a few may then come twice.
+Traces go after them, have a bound of their own, and are sent once.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from gateway.link.frames import (
     REPLY,
     SWITCH,
     SWITCHED,
+    TRACE,
     FrameReader,
     frame,
 )
 
 HELD_BYTES = 4 << 20
+TRACES_BYTES = 1 << 20
+"""What of traces may wait: a fourth, so that they are dropped before lines of the log are."""
 FLUSH_BYTES = 256 << 10
 FLUSH_S = 0.05
 RECONNECT_S = 0.1
@@ -49,12 +53,17 @@ class ControlLink:
         on_prepare: Callable[[dict[str, Any]], None],
         on_switch: Callable[[str], Awaitable[None] | None],
         on_drop: Callable[[int], None],
+        on_trace_drop: Callable[[int], None] = lambda calls: None,
     ) -> None:
         self._path = path
         self._index = index
         self._on_prepare = on_prepare
         self._on_switch = on_switch
         self._on_drop = on_drop
+        self._on_trace_drop = on_trace_drop
+        self._traces: list[bytes] = []
+        self._traces_held = 0
+        """Bytes of `_traces`."""
         self._lines: list[bytes] = []
         self._held = 0
         """Bytes of `_lines`."""
@@ -86,6 +95,19 @@ class ControlLink:
         elif held > FLUSH_BYTES:
             self._send()
 
+    def trace(self, line: bytes) -> None:
+        """Takes the trace of a call, a line. Dropped and counted if 1 MiB is waiting."""
+        held = self._traces_held + len(line)
+        if held > TRACES_BYTES:
+            self._on_trace_drop(1)
+            return
+        self._traces_held = held
+        self._traces.append(line)
+        if self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
+        elif held > FLUSH_BYTES:
+            self._send()
+
     def ask(self, question: dict[str, Any], told: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """Asks control; `told` gets the reply, later and once, however often control dies meanwhile.
 
@@ -107,7 +129,8 @@ class ControlLink:
     async def close(self) -> None:
         """Closes when control has written what is left (2 s at most; then it is dropped and counted)."""
         deadline_s = self._loop.time() + CLOSE_S
-        while (self._lines or self._sent) and self._loop.time() < deadline_s:
+        self._send()
+        while (self._lines or self._sent or self._traces) and self._loop.time() < deadline_s:
             self._send()
             await asyncio.sleep(0.01)
         if self._dial is not None:
@@ -116,6 +139,8 @@ class ControlLink:
             self._timer.cancel()
         if self._lines or self._sent:
             self._on_drop(len(self._lines) + len(self._sent))
+        if self._traces:
+            self._on_trace_drop(len(self._traces))
         if self._end is not None and self._end.transport is not None:
             self._end.transport.abort()
             await self._end.lost.wait()
@@ -139,18 +164,22 @@ class ControlLink:
     def _flush(self) -> None:
         self._timer = None
         self._send()
-        if self._lines:
+        if self._lines or self._traces:
             self._timer = self._loop.call_later(FLUSH_S, self._flush)
 
     def _send(self) -> None:
-        """Sends the lines held, unless nobody is there or it takes too slowly."""
+        """Sends what is held, unless nobody is there or it takes too slowly: the log first."""
         end = self._end
-        if end is None or end.transport is None or not self._lines or end.is_full:
+        if end is None or end.transport is None:
             return
-        end.transport.write(frame(LOG, b"".join(self._lines)))
-        self._sent += self._lines
-        self._sent_held += self._held
-        self._lines, self._held = [], 0
+        if self._lines and not end.is_full:
+            end.transport.write(frame(LOG, b"".join(self._lines)))
+            self._sent += self._lines
+            self._sent_held += self._held
+            self._lines, self._held = [], 0
+        if self._traces and not end.is_full:
+            end.transport.write(frame(TRACE, b"".join(self._traces)))
+            self._traces, self._traces_held = [], 0
 
     def take(self, kind: int, payload: bytes) -> None:
         """One message of control's."""

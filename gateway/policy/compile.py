@@ -20,6 +20,7 @@ from gateway.policy.parts import MatchSpec, SecretRef
 from gateway.policy.problem import PolicyError, Problem, did_you_mean, in_order
 from gateway.policy.provider_row import ProviderCompiler, ProviderRow, Unusable
 from gateway.policy.quota_compile import QuotaCompiler
+from gateway.policy.sampling import Sampling
 from gateway.policy.spec import (
     KeySpec,
     ModelSpec,
@@ -27,6 +28,7 @@ from gateway.policy.spec import (
     TargetSpec,
     Timeouts,
 )
+from gateway.policy.telemetry_spec import TelemetrySpec
 from gateway.pricing.catalogue import Catalogue, PriceTable, pico_per_token
 from gateway.pricing.price import FEES, STANDARD
 from gateway.quota.cap import is_reasoning
@@ -65,15 +67,18 @@ def compile_policy(
     at: datetime,
     simulated_url: str | None = None,
     ratio_of: Callable[[str], float] = lambda _: START,
+    sampling: Sampling | None = None,
 ) -> Compiled:
     """The tables of a policy as it is at a moment (with a time zone).
 
     `row_of` gives a name ("provider/model", "provider#1") its row in the target table; `simulated_url` is
     where providers of dialect simulated are found that do not say it themselves; `ratio_of` gives the bytes
-    per token of a model, and is asked only if a rule estimates tokens. Raises `PolicyError` with all that
+    per token of a model, and is asked only if a rule estimates tokens; `sampling` is what holds of traces
+    where the policy is silent (None: they go nowhere, so there are none). Raises `PolicyError` with all that
     does not fit.
     """
     compiled = _Compiler(policy, secret_of, row_of, catalogue, at, simulated_url).compile()
+    compiled.tables["traces"] = None if sampling is None else _traces(policy.spec.telemetry, sampling)
     if any(_estimates(rule) for rule in compiled.tables["rules"]):
         for model in compiled.tables["models"]:
             for target in model["targets"]:
@@ -125,6 +130,7 @@ class _Compiler:
             self._policy, self._problems, self._warnings, self._secret_of, self._match, tables
         )
         tables |= {"rules": quota.rules(), "store": quota.store(), "alerts": quota.alerts()}
+        self._check_content()
         self._check_prices()
         if self._problems:
             raise PolicyError(self._problems)
@@ -385,6 +391,12 @@ class _Compiler:
                 tables.append({"name": spec.name, "match": match, "use": self._models[spec.use]})
         return tables
 
+    def _check_content(self) -> None:
+        for number, name in enumerate(self._spec.telemetry.content.keys):
+            if name not in self._spec.keys:
+                hint = did_you_mean(name, self._spec.keys)
+                self._say(("telemetry", "content", "keys", number), f"there is no key {name!r}{hint}")
+
     def _match(self, path: tuple[str | int, ...], spec: MatchSpec) -> dict[str, Any]:
         for field, known in (("team", self._spec.teams), ("key", self._spec.keys)):
             for name in getattr(spec, field) or ():
@@ -397,6 +409,17 @@ def policy_hash(policy: Policy) -> str:
     """12 hexadecimal digits that name what a policy says, whatever its files, comments and spelling."""
     canonical = json.dumps(policy.spec.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _traces(spec: TelemetrySpec, sampling: Sampling) -> dict[str, Any]:
+    traces, content = spec.traces, spec.content
+    return {
+        "ratio": sampling.ratio if traces.sample is None else traces.sample,
+        "parent_based": sampling.parent_based if traces.parent_based is None else traces.parent_based,
+        "slow_s": traces.slow,
+        "errors": traces.errors,
+        "content": {"keys": content.keys, "redact": content.redact, "max_bytes": content.max_bytes},
+    }
 
 
 def _timeouts(spec: Timeouts) -> dict[str, float]:

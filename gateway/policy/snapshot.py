@@ -163,6 +163,26 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Traces:
+    """Which calls become traces: a share of them, and besides those that fail or take long (0.0: none)."""
+
+    ratio: float
+    parent_based: bool
+    slow_s: float
+    errors: bool
+    content_keys: frozenset[str]
+    """Names of the keys whose sampled calls are kept with what was asked and answered."""
+    content_bytes: int
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Traces:
+        """From `policy.compile`'s table."""
+        content = table["content"]
+        plain = {name: table[name] for name in ("ratio", "parent_based", "slow_s", "errors")}
+        return cls(**plain, content_keys=frozenset(content["keys"]), content_bytes=content["max_bytes"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything the line looks up. `keys` is by the SHA-256 digest of the key's text."""
 
@@ -176,6 +196,8 @@ class Snapshot:
     """Limits and budgets, by `Rule.index`."""
     stamp: int = 0
     """Milliseconds since the epoch at which the policy was accepted."""
+    traces: Traces | None = None
+    """None: nobody takes any."""
 
     def key_of(self, token: bytes) -> Key | None:
         """The caller whose key this is. One hash and one lookup (0.3 µs), whatever the number of keys."""
@@ -209,6 +231,7 @@ class Snapshot:
             passages={row["family"]: _passage(row, providers) for row in tables["pass_through"]},
             rules=rules,
             stamp=tables.get("stamp", 0),
+            traces=Traces.from_table(tables["traces"]) if tables.get("traces") else None,
         )
 
 

@@ -26,6 +26,7 @@ from gateway.policy.amounts import Tokens
 from gateway.policy.parts import MatchSpec, SecretRef, Spec, TextOrSecret
 from gateway.policy.providers import PRESETS
 from gateway.policy.quota_spec import AlertsSpec, BudgetSpec, LimitSpec, StoreSpec, TargetLimitsSpec
+from gateway.policy.telemetry_spec import TelemetrySpec
 from gateway.policy.values import (
     Count,
     Dollars,
@@ -401,6 +402,7 @@ class PolicySpec(Spec):
     ] = []
     store: Annotated[StoreSpec, Field(description="Where limits and budgets are kept.")] = StoreSpec()
     alerts: Annotated[AlertsSpec | None, Field(description="Who is told that a budget runs out.")] = None
+    telemetry: Annotated[TelemetrySpec, Field(description="Traces.")] = TelemetrySpec()
     admin: Annotated[AdminSpec, Field(description="The admin API.")] = AdminSpec()
 
 

@@ -230,6 +230,14 @@ class Meters:
         """Log lines that found no room."""
         self._count(table.LOG_DROPPED, (), lines)
 
+    def traced(self, kept: str) -> None:
+        """A call becomes a trace: "sampled", or for being an "error", or "slow"."""
+        self._count(table.TRACES, (kept,))
+
+    def trace_dropped(self, calls: int) -> None:
+        """Traces that found no room on their way to control."""
+        self._count(table.TRACE_DROPPED, ("worker",), calls)
+
     def _count(self, metric: Metric, labels: tuple[str, ...], by: int = 1) -> None:
         slot = self._counters.get((metric, labels))
         if slot is None:
@@ -246,12 +254,27 @@ class Meters:
 class ControlMeters:
     """The metrics of control."""
 
-    __slots__ = ("_dropped", "_processor", "_reloads", "_slots", "_values", "_webhooks")
+    __slots__ = (
+        "_dropped",
+        "_exports",
+        "_processor",
+        "_reloads",
+        "_slots",
+        "_traces_dropped",
+        "_values",
+        "_webhooks",
+    )
 
     def __init__(self, slots: SlotFile) -> None:
         self._slots = slots
         self._values = slots.values
         self._dropped = slots.series(table.LOG_DROPPED, ())
+        self._traces_dropped = slots.series(table.TRACE_DROPPED, ("export",))
+        self._exports = {
+            (signal, ok): slots.series(table.OTLP_EXPORTS, (signal, "ok" if ok else "failed"))
+            for signal in ("traces", "metrics")
+            for ok in (True, False)
+        }
         self._processor: dict[str, int] = {}
         self._reloads = {
             accepted: slots.series(table.POLICY_RELOADS, ("accepted" if accepted else "rejected",))
@@ -276,6 +299,14 @@ class ControlMeters:
     def reloaded(self, *, accepted: bool) -> None:
         """A policy was put in force, or could not be."""
         self._values[self._reloads[accepted]] += 1
+
+    def exported(self, signal: str, ok: bool) -> None:
+        """The OTLP endpoint took a message of "traces" or "metrics", or did not."""
+        self._values[self._exports[signal, ok]] += 1
+
+    def trace_dropped(self, calls: int) -> None:
+        """Traces that could not be exported."""
+        self._values[self._traces_dropped] += calls
 
     def log_dropped(self, lines: int) -> None:
         """Log lines that could not be written."""

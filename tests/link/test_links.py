@@ -22,6 +22,7 @@ from gateway.link.frames import (
     PREPARED,
     SWITCH,
     SWITCHED,
+    TRACE,
     FrameReader,
     frame,
 )
@@ -182,3 +183,35 @@ async def test_each_gets_only_the_secrets_it_needs(links: WorkerLinks, tmp_path:
     kind, told = await keeper.next()
     assert (kind, set(told)) == (PREPARE, {"hash", "stamp", "rules", "store"})
     await switching
+
+
+async def frames_of(reader: asyncio.StreamReader, kind: int, size: int) -> bytes:
+    """The payloads of a kind that a worker sends, once they have this size."""
+    frames, got = FrameReader(), b""
+    while len(got) < size:
+        for found, payload in frames.feed(await asyncio.wait_for(reader.read(65536), 5)):
+            got += payload if found == kind else b""
+    return got
+
+
+async def test_traces_are_dropped_long_before_lines_of_the_log_and_are_sent_once(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    lost: list[int] = []
+    path = str(tmp_path / "link")
+    link = ControlLink(path, 0, lambda tables: None, lambda hash_: None, dropped.append, lost.append)
+    line = b"x" * 1023 + b"\n"
+    for _ in range(2 << 10):
+        link.trace(line)
+        link.log(line)
+    assert (sum(lost), dropped) == (1 << 10, [])
+    async with SlowControl(tmp_path / "link") as control:
+        await link.start()
+        reader, writer = await control.connections.get()
+        assert await frames_of(reader, TRACE, 1 << 20) == line * (1 << 10)
+        writer.close()
+        reader, writer = await control.connections.get()
+        link.trace(b"after\n")
+        assert await frames_of(reader, TRACE, 6) == b"after\n"
+        writer.write(frame(LOGGED, b"%d" % (2 << 10)))
+        await link.close()
+    assert (sum(lost), dropped) == (1 << 10, [])

@@ -14,6 +14,8 @@ from gateway.wire.sse import Scanner, data_of, events
 
 _HAS_USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]').search
 """Finds usage that is not null."""
+_REASON = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"').findall
+"""Text cannot fake it: inside a JSON string the quotes are escaped."""
 UNSEEN_TOKENS = 256
 """How many tokens a provider may have generated that had not come when a stream was cut: two seconds' worth
 at a usual pace."""
@@ -68,6 +70,7 @@ class AnswerStream:
         "committed",
         "done",
         "error",
+        "model",
         "overrun",
         "service_tier",
         "usage",
@@ -90,6 +93,8 @@ class AnswerStream:
         self.error: ProviderError | None = None
         self.usage: Usage | None = None
         self.service_tier = ""
+        self.model: object = None
+        """What the first content names as its model."""
         self.bytes_passed = 0
 
     def feed(self, block: bytes) -> bytes:
@@ -126,6 +131,10 @@ class AnswerStream:
         return (
             max(0, self.bytes_passed - self._blocks * min(around, default=0)) + UNSEEN_TOKENS * self._choices
         )
+
+    def finish_reasons(self) -> list[str]:
+        """Why the answer ended, as far as its last events tell; what else is in them is not read."""
+        return [reason.decode() for reason in _REASON((self._before + self._last)[-_LAST_EVENTS:])]
 
     def _passed(self, out: bytes) -> bytes:
         if out:
@@ -207,6 +216,7 @@ class AnswerStream:
             self.service_tier = tier
         if not self.committed and has_content(chunk):
             self.committed = True
+            self.model = chunk.get("model")
             self._event_size = size + len("data: \n\n")
             self._content_size = len(_text_of(chunk))
         usage = read_usage(chunk)
