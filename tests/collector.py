@@ -35,6 +35,8 @@ class Collector:
         self.resources: list[dict[str, Any]] = []
         self.metrics: dict[str, Metric] = {}
         """Of the last message."""
+        self.bodies: list[bytes] = []
+        """All messages, unpacked."""
         self.headers: list[dict[str, str]] = []
         self.status = 200
         self.open = asyncio.Event()
@@ -82,7 +84,8 @@ class Collector:
         self.asked += 1
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         await self.open.wait()
-        return await request.read()
+        self.bodies.append(await request.read())
+        return self.bodies[-1]
 
     async def _traces(self, request: web.Request) -> web.Response:
         message = ExportTraceServiceRequest.FromString(await self._body(request))

@@ -1,5 +1,5 @@
-"""The attributes that the OpenTelemetry GenAI and HTTP conventions have for what Headgate tells (v1.41, and of
-the next version `cache_write`, `reasoning.level` and the dimensions of embeddings), and ours."""
+"""The attributes that OpenTelemetry's GenAI and HTTP conventions have for what Headgate tells: v1.41, and of
+the next version `cache_write`, `reasoning.level` and the dimensions of embeddings; and ours."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ CALL = Names(
         "gen_ai.output.messages headgate.request_id headgate.team headgate.key headgate.policy "
         "headgate.outcome headgate.model headgate.target headgate.usage_source",
         whole="gen_ai.request.choice.count gen_ai.request.seed gen_ai.request.top_k "
-        "gen_ai.request.max_tokens gen_ai.usage.input_tokens gen_ai.usage.output_tokens gen_ai.usage.cache_read.input_tokens "
-        "gen_ai.usage.cache_write.input_tokens gen_ai.usage.reasoning.output_tokens server.port "
+        "gen_ai.request.max_tokens gen_ai.usage.input_tokens gen_ai.usage.output_tokens "
+        "gen_ai.usage.cache_read.input_tokens gen_ai.usage.cache_write.input_tokens "
+        "gen_ai.usage.reasoning.output_tokens server.port "
         "gen_ai.embeddings.dimension.count headgate.attempts",
         real="gen_ai.request.temperature gen_ai.request.top_p gen_ai.request.frequency_penalty "
         "gen_ai.request.presence_penalty gen_ai.response.time_to_first_chunk headgate.cost_usd",

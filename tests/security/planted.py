@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from gateway.simulator.server import Simulator
+from tests.collector import Collector
 from tests.running import Gateway
 from tests.security.listening import Listening
 
@@ -79,6 +80,8 @@ class Scene:
     simulator: Simulator
     http: aiohttp.ClientSession
     folder: Path
+    collector: Collector
+    """Gets the traces of all calls, and metrics."""
     got: list[tuple[str, bytes]] = field(default_factory=list)
 
     async def call(
@@ -142,6 +145,7 @@ class Scene:
         gateway = self.gateway
         sinks = list(self.got)
         sinks += [("output", gateway.said().encode()), ("log", gateway.log.read_bytes())]
+        sinks += [(f"OTLP {number}", body) for number, body in enumerate(self.collector.bodies)]
         sinks += list(files_of(gateway.state))
         if gateway.process is not None and gateway.process.poll() is None:
             running = gateway.running()

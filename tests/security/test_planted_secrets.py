@@ -15,6 +15,7 @@ import pytest
 
 from gateway.simulator.faults import NAMES
 from gateway.simulator.server import Simulator
+from tests.collector import Collector
 from tests.conftest import StartGateway
 from tests.running import eventually
 from tests.security.listening import CONTENT, GOOD, Listening, answer_of, stream_of
@@ -53,12 +54,14 @@ async def scene(
     simulator: Simulator,
     provider: Listening,
     http: aiohttp.ClientSession,
+    collector: Collector,
     tmp_path: Path,
 ) -> Scene:
     (tmp_path / "second-key").write_text(SECOND + "\n")
     environ = {**ENVIRON, "UPSTREAM_PROXY": f"http://me:{PASSWORD}@127.0.0.1:{provider.port}"}
+    environ |= collector.environ()
     gateway = await serve(policy_text(tmp_path, simulator), environ=environ)
-    return Scene(gateway, provider, simulator, http, tmp_path)
+    return Scene(gateway, provider, simulator, http, tmp_path, collector)
 
 
 # The paths a call can take: each does its worst, and keeps what came of it.
@@ -66,6 +69,7 @@ async def scene(
 
 async def good_answers(scene: Scene) -> None:
     good = json.loads(json.dumps(GOOD).replace("Yes.", ANSWER))
+    good["model"], good["system_fingerprint"], good["service_tier"] = f"m-{UPSTREAM}", ANSWER, ANSWER
     theirs = [("set-cookie", SET_COOKIE), ("server", SERVER), ("x-secret", X_SECRET), ("x-request-id", "r-1")]
     scene.scripted.answer = answer_of(good, 200, *theirs)
     await scene.call("plain", may=(ANSWER,))
@@ -256,6 +260,7 @@ async def test_nothing_planted_comes_out_on_any_path_of_a_call(scene: Scene) -> 
         scene.got.clear()
     assert {name: where for name, where in found.items() if where} == {}
     assert len(scene.gateway.logged()) > 150
+    assert len(scene.collector.calls()) > 100, "the traces of all these calls were looked at"
     (scene.gateway.state / "leak").write_bytes(b"\0" + HEADER.encode() + b"\0")
     scene.got.append(("somewhere", BASIC.encode()))
     assert len(await scene.found()) == 2, "what comes out is found"
