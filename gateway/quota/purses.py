@@ -110,19 +110,18 @@ class Purses:
                 served[purse].take(need)
                 self._lending.add(purse)
                 purse.lent += 0 if purse.at_once else need
-            elif purse.at_once:
+                continue
+            purse.balance -= need
+            if purse.at_once:
                 self._values[purse.account] += need
                 self._news.add(purse)
-                purse.balance -= need
             else:
-                purse.balance -= need
                 purse.held += need
         return hold
 
     def consumed(self, purse: Purse) -> int:
         """Of a rate: what calls have used in all, and what those under way hold."""
-        used: int = self._values[purse.account]
-        return used + purse.held
+        return int(self._values[purse.account]) + purse.held
 
     def refusal(self, seats: Sequence[Seat], amounts: Sequence[int], now_s: float) -> Refusal | None:
         """The store's last word, if it still stands: so much was refused a moment ago."""
@@ -420,9 +419,8 @@ class Purses:
 
     def give_all_back(self) -> None:
         """The worker ends: nothing is kept."""
-        for purse in self._purses.values():
-            if purse.balance or purse.is_open:
-                self._shut(purse)
+        for purse in [each for each in self._purses.values() if each.balance or each.is_open]:
+            self._shut(purse)
 
     def _shut(self, purse: Purse) -> None:
         """Nothing more is taken from what it has now."""

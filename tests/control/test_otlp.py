@@ -31,7 +31,8 @@ from tests.running import KEY, Gateway, eventually, policy_for
 RECORD = json.dumps(
     {
         "trace": "1" * 32, "span": "2" * 16, "first": "3" * 16, "ended": 1e9, "took": 1.0,
-        "operation": "chat", "model": "m", "team": "t", "key": "k", "policy": "p", "outcome": "refused", "error": "policy_x",
+        "operation": "chat", "model": "m", "team": "t", "key": "k", "policy": "p", "outcome": "refused",
+        "error": "policy_x",
         "status": 403, "attempts": 0, "cost_nanousd": None,
     }
 ).encode()  # fmt: skip

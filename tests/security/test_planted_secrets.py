@@ -70,14 +70,16 @@ async def scene(
 async def good_answers(scene: Scene) -> None:
     good = json.loads(json.dumps(GOOD).replace("Yes.", ANSWER))
     good["model"], good["system_fingerprint"], good["service_tier"] = f"m-{UPSTREAM}", ANSWER, ANSWER
+    named = (ANSWER, UPSTREAM)
+    """A caller gets the answer as it is; what a provider calls its model must not take a key into traces."""
     theirs = [("set-cookie", SET_COOKIE), ("server", SERVER), ("x-secret", X_SECRET), ("x-request-id", "r-1")]
     scene.scripted.answer = answer_of(good, 200, *theirs)
-    await scene.call("plain", may=(ANSWER,))
-    await scene.call("route by tag", model="faulty", fields={"metadata": {"job": "x"}}, may=(ANSWER,),
+    await scene.call("plain", may=named)
+    await scene.call("route by tag", model="faulty", fields={"metadata": {"job": "x"}}, may=named,
                      **{"x-headgate-tags": "special"})  # fmt: skip
-    await scene.call("fallback", model="dead", may=(ANSWER,))
+    await scene.call("fallback", model="dead", may=named)
     scene.scripted.answer = answer_of({**good, "filler": "x" * (1 << 20)}, 200, *theirs)
-    await scene.call("long", may=(ANSWER,))
+    await scene.call("long", may=named)
     chunk = json.loads(json.dumps(CONTENT).replace("Yes.", ANSWER))
     scene.scripted.answer = stream_of(chunk, "[DONE]", headers=tuple(theirs))
     await scene.call("streamed", stream=True, may=(ANSWER,))
