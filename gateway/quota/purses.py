@@ -297,8 +297,7 @@ class Purses:
         for purse in self._news:
             self._is_named(purse, terms)
             if not purse.is_open and purse.balance > 0:
-                purse.returned += purse.balance
-                purse.balance = 0
+                purse.returned, purse.balance = purse.returned + purse.balance, 0
             for account in purse.accounts.values():
                 if values[account] != told[account]:
                     used[self._names[account]] = told[account] = values[account]
@@ -426,8 +425,7 @@ class Purses:
         """Nothing more is taken from what it has now."""
         purse.is_open, purse.low = False, 0
         if purse.balance > 0:
-            purse.returned += purse.balance
-            purse.balance = 0
+            purse.returned, purse.balance = purse.returned + purse.balance, 0
             self.has_refunds = True
         self._news.add(purse)
 
