@@ -23,6 +23,12 @@ class Meters:
     def round_trip(self) -> None:
         self.trips += 1
 
+    def answered(self, seconds: float) -> None:
+        pass
+
+    def outage(self) -> None:
+        pass
+
     def store_is_up(self, is_up: bool) -> None:
         pass
 
