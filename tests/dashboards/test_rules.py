@@ -52,6 +52,17 @@ def test_rule_asks_for_what_the_table_has(rule: dict[str, Any]) -> None:
         assert {float(bound) for bound in bounds} <= set(metric.buckets)
 
 
+def test_what_is_recorded_is_used_later_in_the_same_group() -> None:
+    # Groups are evaluated side by side, in no order: an alert would look at the record of the step before.
+    for path in FILES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            recorded: set[str] = set()
+            for rule in group["rules"]:
+                names = {selector.name or "" for selector in promql.selectors(rule["expr"])}
+                assert names & RECORDS.keys() <= recorded
+                recorded.add(rule.get("record", ""))
+
+
 def test_names_of_recorded_series_say_what_they_are_by() -> None:
     for name, rule in RECORDS.items():
         level, metric, operation = name.split(":")

@@ -120,7 +120,7 @@ async def test_connection_above_the_cap_of_its_address_is_told_counted_and_logge
     answer = await relay.post()
     assert (answer.status, answer.error["code"]) == (503, "overloaded")
     assert answer.headers["connection"] == "close"
-    assert (await relay.logged())[0]["error_type"] == "gateway_overloaded"
+    assert (await relay.logged())[0]["error_type"] == "gateway_too_many_connections"
     first.close()
     await nothing_is_left(relay)
 
