@@ -93,6 +93,7 @@ async def test_want_is_decided_when_an_owner_never_answers(home: House) -> None:
     await poor.wants(1, calls=4)
     late = await poor.answer()
     assert [refusal.id for refusal in late.refused] == [1]
+    # uvloop's timers count whole milliseconds.
     assert round(loop.time() - begun_s, 3) >= 0.005
     assert await rich.told(RECALL) == named(["calls"])
 

@@ -24,8 +24,7 @@ LARGE = {
 }
 """As large as can be without memory of its own from the kernel, and held until the answer comes."""
 KEPT = 5 * MIB
-"""A burst is of 14 MiB and more. What the first leaves between blocks that are still in use, the
-next ones use again."""
+"""A burst is of 14 MiB and more: two that were kept would be 28. What the first leaves is not judged here."""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have their own rules")
