@@ -10,8 +10,9 @@ SEED ?=
 MINUTES ?= 20
 RATE ?= 100
 ONLY ?=
+PLOT ?=
 
-.PHONY: help run env test test-all check fuzz soak deps lock bench dashboards proof pictures clean
+.PHONY: help run env test test-all check fuzz soak deps lock bench drift-bench dashboards proof pictures clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +44,9 @@ check: env ## lint, format, types
 	@echo "ruff format" && $(BIN)/ruff format --quiet --check .
 	@echo "mypy" && $(BIN)/mypy
 
-deps: ## install the system packages that test-all and bench need (apt)
+deps: ## install the system packages that test-all and bench need (apt), build what they need of Go
 	@sh scripts/deps.sh
+	@sh scripts/collector.sh
 
 lock: ## resolve the dependencies anew
 	@sh scripts/lock.sh
@@ -52,6 +54,9 @@ lock: ## resolve the dependencies anew
 bench: ## what a call costs, beside nginx (flags: ARGS=--json)
 	@sh scripts/environment.sh dev
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+drift-bench: env ## how soon drift is found, and how often where there is none, beside others (PLOT=x.png; ARGS=--full)
+	@PYTHONPATH=. $(BIN)/python benchmarks/drift/drift_bench.py $(PLOT:%=--plot %) $(ARGS)
 
 dashboards: env ## write dashboards/grafana and docs/metrics.md anew from the metric table
 	@$(BIN)/python -m dashboards.build

@@ -63,7 +63,7 @@ class Load:
         requests: float = units
         if self.scenario == "stream_paced":
             requests /= CHUNKS_PER_STREAM
-        elif self.scenario == "stream_burst":
+        elif self.scenario.startswith("stream"):
             units *= CHUNKS_PER_STREAM
         return Sample(
             cpu_us=sum(spent.values()) / 1e3 / units,

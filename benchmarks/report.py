@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from load import Sample
-from systems import UNGOVERNED
+from systems import BESIDE
 
 Row = dict[str, str | float | None]
 
@@ -17,9 +17,13 @@ BARS: tuple[tuple[str, str, float], ...] = (
     ("plain", "rss_mb_worker", 70.0),
     ("plain", "rss_mb", 250.0),
     ("plain", "start_ms", 1500.0),
-    ("limits_embedded", "limits_us_worker", 3.0),
+    ("limits_embedded", "more_us_worker", 3.0),
     ("limits_embedded", "purse_misses_percent", 1.0),
     ("limits_embedded", "trips_per_1000", 100.0),
+    ("drift", "more_us_worker", 2.0),
+    ("stream_drift", "more_us_worker", 0.05),
+    ("traced_10", "more_us_worker", 2.0),
+    ("traced_100", "more_us_worker", 8.0),
 )
 BAR_CONNECTIONS = (32, 64)
 
@@ -40,7 +44,7 @@ _COLUMNS = (
     ("start_ms", "start_ms", 9),
     ("upstream_us", "upstream_us", 12),
     ("noise_percent", "noise_%", 8),
-    ("limits_us_worker", "limits_us", 10),
+    ("more_us_worker", "more_us", 9),
     ("purse_misses_percent", "misses_%", 9),
     ("trips_per_1000", "trips/1000", 11),
 )
@@ -68,13 +72,13 @@ def rows(measured: list[Measured]) -> list[Row]:
         _row(
             m,
             base.get(("nginx", m.scenario, m.connections)),
-            base.get((UNGOVERNED, m.scenario, m.connections)),
+            base.get((BESIDE[m.scenario].name, m.scenario, m.connections)) if m.scenario in BESIDE else None,
         )
         for m in measured
     ]
 
 
-def _row(m: Measured, nginx: Measured | None, ungoverned: Measured | None) -> Row:
+def _row(m: Measured, nginx: Measured | None, beside: Measured | None) -> Row:
     def of(field: str, source: Measured = m) -> float:
         value = median(float(getattr(sample, field)) for sample in source.samples)
         return float(f"{value:.4g}")
@@ -97,20 +101,24 @@ def _row(m: Measured, nginx: Measured | None, ungoverned: Measured | None) -> Ro
         "start_ms": round(m.start_ms, 1),
         "upstream_us": of("upstream_us"),
         "noise_percent": round(of("noise_percent"), 1),
-        **_limits(m.counted or {}, cpu_us_worker - of("cpu_us_worker", ungoverned) if ungoverned else 0.0),
+        "more_us_worker": _more(m, cpu_us_worker - of("cpu_us_worker", beside)) if beside else None,
+        **_limits(m.counted or {}),
     }
 
 
-def _limits(counted: dict[str, float], more_us: float) -> Row:
-    """What limits cost: CPU of the worker beyond a Headgate without, calls that had to ask, and round trips
-    to the store; null where there are none."""
+def _more(m: Measured, more_us: float) -> float | None:
+    """CPU of the worker beyond that of the Headgate beside it."""
+    return round(more_us, 3) if m.system == "headgate" else None
+
+
+def _limits(counted: dict[str, float]) -> Row:
+    """What limits cost: calls that had to ask, and round trips to the store; null where there are none."""
     hits, misses = (
         counted.get(f'headgate_purse_hits_total{{hit="{hit}"}}', 0.0) for hit in ("true", "false")
     )
     calls = hits + misses
     trips = counted.get("headgate_store_round_trips_total", 0.0)
     return {
-        "limits_us_worker": round(more_us, 2) if calls else None,
         "purse_misses_percent": round(100 * misses / calls, 3) if calls else None,
         "trips_per_1000": round(1000 * trips / calls, 2) if calls else None,
     }

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,7 +22,7 @@ from report import Measured, rows, table
 from systems import System, Upstream
 
 SYSTEMS = ("nginx", "headgate")
-SCENARIOS = ("plain", "stream_burst", "stream_paced", "tls", "limits_embedded")
+SCENARIOS = ("plain", "stream_burst", "stream_paced", "tls", *systems.BESIDE)
 
 
 def main() -> int:
@@ -63,11 +64,16 @@ def _scenario(choice: argparse.Namespace, scenario: str, rig: Rig) -> list[Measu
         upstream = stack.enter_context(systems.upstream(rig))
         if scenario == "tls":
             upstream = stack.enter_context(systems.tls_front(rig, upstream))
-        start = {"nginx": systems.nginx, "headgate": systems.headgate}
-        running = [stack.enter_context(start[name](rig, scenario, upstream)) for name in choice.systems]
-        if scenario in systems.GOVERNED and "headgate" in choice.systems:
-            ungoverned = systems.headgate(rig, scenario, upstream, systems.UNGOVERNED)
-            running.append(stack.enter_context(ungoverned))
+        beside = systems.BESIDE.get(scenario)
+        otlp = stack.enter_context(systems.sink(rig)) if beside is not None and beside.is_traced else 0
+        start = {
+            "nginx": partial(systems.nginx, rig, scenario, upstream),
+            "headgate": partial(systems.headgate, rig, scenario, upstream, otlp=otlp),
+        }
+        running = [stack.enter_context(start[name]()) for name in choice.systems]
+        if beside is not None and "headgate" in choice.systems:
+            other = systems.headgate(rig, scenario, upstream, beside.name)
+            running.append(stack.enter_context(other))
         for count in connections:
             load = Load(rig, scenario, count, body_file)
             samples: dict[str, list[Sample]] = {system.name: [] for system in running}
@@ -85,7 +91,7 @@ def _scenario(choice: argparse.Namespace, scenario: str, rig: Rig) -> list[Measu
                 rss_mb = sum(share_mb(pid) for pid in tree(system.process.pid))
                 worker_mb = resident_mb(system.worker)
                 counted = None
-                if scenario in systems.GOVERNED and system.name == "headgate":
+                if beside is not None and system.name == "headgate":
                     after = systems.counted(system)
                     counted = {name: after[name] - before[system.name].get(name, 0) for name in after}
                 its = samples[system.name]

@@ -21,10 +21,6 @@ from processes import pinned, tree
 
 KEY = "hg-" + secrets.token_urlsafe(32)
 _START_S = 20.0
-GOVERNED = ("limits_embedded",)
-"""Scenarios with limits: plain calls, each of which is counted by three limits and held by a budget."""
-UNGOVERNED = "ungoverned"
-"""Headgate without limits, beside which they are measured."""
 LIMITS = """\
 limits:
   - {name: calls, per: key, requests: 100m/min, burst: 10m}
@@ -34,6 +30,32 @@ budgets:
   - {name: month, per: team, usd: 1000000, every: month}
 """
 """So high that none is ever reached: what is measured is the counting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A second Headgate that is measured in turn with the first, to tell what something costs: its name, and
+    what the policies of the two end with. `is_traced`: the first has an OTLP endpoint, the second none."""
+
+    name: str
+    own: str = ""
+    others: str = ""
+    is_traced: bool = False
+
+    def policy_of(self, system: str) -> str:
+        """The end of one's policy."""
+        return self.others if system == self.name else self.own
+
+
+_UNWATCHED = "drift: {enabled: false}\n"
+BESIDE = {
+    "limits_embedded": Beside("ungoverned", own=LIMITS),
+    "drift": Beside("unwatched", others=_UNWATCHED),
+    "stream_drift": Beside("unwatched", others=_UNWATCHED),
+    "traced_10": Beside("untraced", own="telemetry: {traces: {sample: 10%}}\n", is_traced=True),
+    "traced_100": Beside("untraced", own="telemetry: {traces: {sample: 100%}}\n", is_traced=True),
+}
+"""Of scenarios that are about one thing: limits; drift, at its default of 100 answers a second; traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +150,31 @@ def nginx(rig: Rig, scenario: str, to: Upstream) -> Iterator[System]:
 
 
 @contextmanager
-def headgate(rig: Rig, scenario: str, to: Upstream, name: str = "headgate") -> Iterator[System]:
+def sink(rig: Rig) -> Iterator[int]:
+    """An OTLP endpoint on the load's core; its port."""
+    with pinned(rig.cores.load):
+        command = [sys.executable, str(ROOT / "benchmarks/sink.py")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        port = process.stdout.readline()
+        if not port:
+            raise BenchError("The bench's own OTLP endpoint did not start.")
+        yield int(port)
+    finally:
+        _end(process)
+
+
+@contextmanager
+def headgate(
+    rig: Rig, scenario: str, to: Upstream, name: str = "headgate", otlp: int = 0
+) -> Iterator[System]:
     """Headgate as it is served: supervisor, control, keeper, one worker; key, policy, price, metrics, log
-    line. As `UNGOVERNED` it has no limits, whatever the scenario."""
+    line. Under another name it is the one beside it (`BESIDE`). `otlp` is the port that its traces go to."""
     folder = rig.folder / f"{scenario}-{name}"
     (folder / "policies").mkdir(parents=True)
-    (folder / "policies/bench.yaml").write_text(
-        policy(to) + (LIMITS if scenario in GOVERNED and name != UNGOVERNED else "")
-    )
+    beside = BESIDE.get(scenario)
+    (folder / "policies/bench.yaml").write_text(policy(to) + (beside.policy_of(name) if beside else ""))
     port, admin = _free_port(), _free_port()
     command = [sys.executable, "-m", "gateway.control.supervisor"]
     command += ["--policies", str(folder / "policies"), "--state", str(folder / "state"), "--workers", "1"]
@@ -149,7 +188,11 @@ def headgate(rig: Rig, scenario: str, to: Upstream, name: str = "headgate") -> I
         "--drain-delay",
         "0",
     ]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HEADGATE_", "OTEL_"))
+    }
+    if otlp:
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{otlp}"
     environment["BENCH_UPSTREAM_KEY"] = "sk-bench"
     begin = time.monotonic()
     with pinned(rig.cores.gateway), (folder / "stderr").open("wb") as errors:

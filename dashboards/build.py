@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dashboards import cost, limits, overview, providers, reference, reliability
+from dashboards import cost, drift, limits, overview, providers, reference, reliability
 
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "dashboards" / "grafana"
@@ -12,7 +12,7 @@ GRAFANA = ROOT / "dashboards" / "grafana"
 
 def made() -> dict[Path, str]:
     """Every file that is generated, with its text."""
-    boards = [module.board() for module in (overview, cost, reliability, limits, providers)]
+    boards = [module.board() for module in (overview, cost, reliability, limits, providers, drift)]
     files = {GRAFANA / f"{board.name}.json": board.text() for board in boards}
     return {**files, ROOT / "docs" / "metrics.md": reference.text(files)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.queries import increase, level, rate, share
 from gateway.telemetry import table
-from gateway.telemetry.table import Metric
+from gateway.telemetry.metric import Metric
 
 FAILED = "~(provider|gateway)_.*"
 """`error_type` of what is nobody's fault but the provider's or the gateway's."""

@@ -7,6 +7,7 @@ from dashboards.board import Board, Row
 from dashboards.panels import GREEN, RED, YELLOW, Query, lines, number
 from dashboards.queries import level, quantile, rate
 from gateway.telemetry import table
+from gateway.telemetry.metric import Metric
 
 _UP = {"0": ("ejected", RED), "1": ("on trial", YELLOW), "2": ("up", GREEN)}
 
@@ -165,7 +166,7 @@ def _speed() -> list[panels.PanelBuilder]:
     ]
 
 
-def _quantiles(title: str, description: str, metric: table.Metric) -> panels.PanelBuilder:
+def _quantiles(title: str, description: str, metric: Metric) -> panels.PanelBuilder:
     found = [Query(quantile(share, metric), f"p{round(share * 100)}") for share in figures.QUANTILES]
     return lines(title, description, panels.SECONDS, *found)
 

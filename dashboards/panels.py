@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-SECONDS, USD, USD_PER_HOUR, PER_SECOND, COUNT, SHARE, BYTES, TOKENS_PER_SECOND = (
+SECONDS, USD, USD_PER_HOUR, PER_SECOND, COUNT, SHARE, BYTES, TOKENS_PER_SECOND, AGO = (
     "s",
     "currencyUSD",
     "currencyUSD",
@@ -32,8 +32,9 @@ SECONDS, USD, USD_PER_HOUR, PER_SECOND, COUNT, SHARE, BYTES, TOKENS_PER_SECOND =
     "percentunit",
     "bytes",
     "cps",
+    "dateTimeFromNow",
 )
-"""Grafana's names of units."""
+"""Grafana's names of units; AGO is of milliseconds since 1970."""
 GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 PanelBuilder = Builder[Panel]

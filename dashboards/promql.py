@@ -9,7 +9,8 @@ from typing import Any
 
 import promql_parser as promql
 
-from gateway.telemetry.table import BY_NAME, Metric
+from gateway.telemetry.metric import Metric
+from gateway.telemetry.table import BY_NAME
 
 ANY: Mapping[str, str] = {
     "__rate_interval": "5m",

@@ -6,7 +6,7 @@ Each selector is narrowed to what the dashboard's variables choose, as far as th
 
 from __future__ import annotations
 
-from gateway.telemetry.table import Metric
+from gateway.telemetry.metric import Metric
 
 WINDOW = "$__rate_interval"
 """As wide as a rate needs to be for the panel's resolution and the scrape interval."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dashboards import promql
-from gateway.telemetry import table
-from gateway.telemetry.table import Metric
+from gateway.telemetry import drift_table, probe_table, table
+from gateway.telemetry.metric import Metric
 
 GROUPS: Mapping[str, tuple[Metric, ...]] = {
     "Calls": (
@@ -52,6 +52,32 @@ GROUPS: Mapping[str, tuple[Metric, ...]] = {
         table.LOOP_LAG,
         table.PROCESS_CPU,
         table.PROCESS_MEMORY,
+    ),
+    "Drift": (
+        drift_table.DRIFT_STATE,
+        drift_table.DRIFT_EVIDENCE,
+        drift_table.DRIFT_CHANNEL_EVIDENCE,
+        drift_table.DRIFT_EFFECT,
+        drift_table.DRIFT_REFERENCE_VALUE,
+        drift_table.DRIFT_CURRENT_VALUE,
+        drift_table.DRIFT_CHANGEPOINT,
+        drift_table.DRIFT_REFERENCE,
+        drift_table.DRIFT_INPUT_EVIDENCE,
+        drift_table.DRIFT_PERFORMANCE_EVIDENCE,
+        drift_table.DRIFT_ALARMS,
+        drift_table.DRIFT_ACTION,
+        drift_table.DRIFT_ANALYZED,
+        drift_table.DRIFT_SKIPPED,
+        drift_table.DRIFT_FEATURE_SECONDS,
+        drift_table.IDENTITY_CHANGES,
+        drift_table.IDENTITY,
+    ),
+    "Probes": (
+        probe_table.PROBE_EVIDENCE,
+        probe_table.PROBE_PASSES,
+        probe_table.PROBE_AGREEMENT,
+        probe_table.PROBE_RUNS,
+        probe_table.PROBE_COST,
     ),
     "What is told": (
         table.TRACES,

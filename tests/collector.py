@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -35,6 +37,7 @@ class Collector:
         self.resources: list[dict[str, Any]] = []
         self.metrics: dict[str, Metric] = {}
         """Of the last message."""
+        self.events: list[LogRecord] = []
         self.bodies: list[bytes] = []
         """All messages, unpacked."""
         self.headers: list[dict[str, str]] = []
@@ -50,6 +53,7 @@ class Collector:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/traces", self._traces)
         app.router.add_post("/v1/metrics", self._metrics)
+        app.router.add_post("/v1/logs", self._logs)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
@@ -94,6 +98,17 @@ class Collector:
                 self.resources.append(attributes(of_resource.resource.attributes))
                 for of_scope in of_resource.scope_spans:
                     self.spans += of_scope.spans
+        return web.Response(status=self.status, content_type="application/x-protobuf")
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        message = ExportLogsServiceRequest.FromString(await self._body(request))
+        if self.status == 200:
+            self.events += [
+                record
+                for of_resource in message.resource_logs
+                for of_scope in of_resource.scope_logs
+                for record in of_scope.log_records
+            ]
         return web.Response(status=self.status, content_type="application/x-protobuf")
 
     async def _metrics(self, request: web.Request) -> web.Response:

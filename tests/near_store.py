@@ -100,9 +100,9 @@ class NearLink:
         reply = self._store.exchange(exchange)
         self._under_way = None
         self.renewed_s = self._sent_s
-        for bucket, owners in reply.recalls.items():
-            for owner in owners:
-                self._store.links[owner].handler.on_recall([bucket])
+        for bucket, recalls in reply.recalls.items():
+            for recall in recalls:
+                self._store.links[recall.owner].handler.on_recall(recall.seq, [bucket])
         wants = {want.id: want for want in exchange.wants}
         loop = asyncio.get_running_loop()
         for number in reply.parked:

@@ -22,6 +22,7 @@ from gateway.control.first_call import DEMO_KEY
 from gateway.control.webhook import signature
 from gateway.quota.window import window
 from gateway.simulator.server import Simulator
+from tests.collector import Collector, attributes
 from tests.conftest import StartGateway
 from tests.control.keeping.desk import USD, Spender, tables_of
 from tests.control.keeping.purse import Purse
@@ -38,6 +39,9 @@ def blocks_of(document: str) -> list[tuple[str, str]]:
 
 BLOCKS = blocks_of(README)
 LIMITS = blocks_of((ROOT / "docs" / "limits.md").read_text())
+TRACES_TEXT = (ROOT / "docs" / "traces.md").read_text()
+TRACES = blocks_of(TRACES_TEXT)
+DRIFT = blocks_of((ROOT / "docs" / "drift.md").read_text())
 NO_PROVIDERS = {"OPENAI_API_KEY": "", "MISTRAL_API_KEY": "", "GROQ_API_KEY": ""}
 """As on a machine without keys: the simulated provider answers."""
 
@@ -145,7 +149,7 @@ async def test_console_is_where_serve_says(example: Gateway) -> None:
 
 def test_pictures_of_the_readme_are_there_and_small() -> None:
     pictures = [ROOT / name for name in re.findall(r"\]\((docs/[\w-]+\.png)\)", README)]
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
     assert all(picture.stat().st_size < 300_000 for picture in pictures)
 
@@ -196,7 +200,33 @@ async def test_commands_of_the_chapter_on_limits_run_as_written(
     assert "app" in (tmp_path / "reader" / "week.csv").read_text()
 
 
-async def test_commands_of_the_runbooks_run_as_written(shell: Shell) -> None:
+async def one_answer_is_judged(shell: Shell, example: Gateway) -> None:
+    await shell.run(blocks("sh")[0])
+
+    async def is_judged() -> bool:
+        return await example.metric("headgate_drift_analyzed_total") > 0
+
+    await eventually(is_judged)
+
+
+async def test_commands_of_the_chapter_on_drift_run_as_written(shell: Shell, example: Gateway) -> None:
+    await one_answer_is_judged(shell, example)
+    said = "\n".join([await shell.run(text) for kind, text in DRIFT if kind == "sh"])
+    for expected in ("learning", "of 500 answers", "no alarm", "as before-the-launch"):
+        assert expected in said
+
+
+async def test_policies_of_the_chapter_on_drift_are_accepted(shell: Shell, tmp_path: Path) -> None:
+    hook = "ALERT_WEBHOOK=https://hooks.example.com/x ALERT_SECRET=s"
+    for number, text in enumerate(text for kind, text in DRIFT if kind == "yaml"):
+        folder = tmp_path / "reader" / f"drift-{number}"
+        shutil.copytree(ROOT / "policies", folder)
+        (folder / "drift.yaml").write_text(text)
+        await shell.run(f"{hook} headgate check {folder.name}")
+
+
+async def test_commands_of_the_runbooks_run_as_written(shell: Shell, example: Gateway) -> None:
+    await one_answer_is_judged(shell, example)
     runbooks = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
     scripts = {text for page in runbooks for kind, text in blocks_of(page.read_text()) if kind == "sh"}
     assert len(scripts) >= 10
@@ -275,3 +305,44 @@ async def exit_code(gateway: Gateway, *flags: str) -> int:
     finally:
         process.kill()
     return process.wait()
+
+
+async def test_commands_of_the_chapter_on_traces_run_as_written(
+    serve: StartGateway, collector: Collector, tmp_path: Path, system_tool: Callable[[str], str]
+) -> None:
+    system_tool("curl")
+    environ = {**NO_PROVIDERS, **collector.environ()}
+    gateway = await serve("", "--policies", str(ROOT / "policies"), "--banner", environ=environ)
+    (tmp_path / "reader").mkdir()
+    shell = Shell(tmp_path / "reader", gateway)
+    said = "\n".join([await shell.run(text) for kind, text in TRACES if kind == "sh"])
+    assert 'headgate_traces_total{kept="sampled"} 1' in said
+    await eventually(lambda: collector.spans)
+    call, attempt = collector.spans
+    assert call.trace_id.hex() == "4bf92f3577b34da6a3ce929d0e0e4736"
+    found = {**attributes(call.attributes), **attributes(attempt.attributes)}
+    table_of = re.findall(r"^\| (`(?:gen_ai|headgate)\.[^|]+) \|", TRACES_TEXT, re.MULTILINE)
+    told = {name for row in table_of for name in re.findall(r"`([\w.]+)`", row)}
+    only_of_streams_and_errors = {"gen_ai.response.time_to_first_chunk", "error.type"}
+    assert len(told) >= 14 and told - only_of_streams_and_errors <= found.keys()
+
+
+def test_names_in_the_chapter_on_traces_are_those_of_the_code() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "gateway" / "control").glob("*.py"))
+    names = set(re.findall(r"`((?:gen_ai|headgate|http|url|error)\.[\w.]+)`", TRACES_TEXT))
+    assert len(names) > 20 and [name for name in sorted(names) if name not in code] == []
+    variables = set(re.findall(r"OTEL_[A-Z_]+", TRACES_TEXT))
+    known = code + "OTEL_EXPORTER_OTLP_HEADERS OTEL_RESOURCE_ATTRIBUTES OTEL_SERVICE_NAME"
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        known += f" OTEL_{signal}_EXPORTER"
+    assert [name for name in sorted(variables) if name not in known] == []
+
+
+async def test_policies_of_the_chapter_on_traces_are_accepted(shell: Shell, tmp_path: Path) -> None:
+    texts = [text for kind, text in TRACES if kind == "yaml"]
+    assert len(texts) == 2
+    for number, text in enumerate(texts):
+        folder = tmp_path / "reader" / f"traces-{number}"
+        shutil.copytree(ROOT / "policies", folder)
+        (folder / "traces.yaml").write_text(text)
+        await shell.run(f"headgate check {folder.name}")

@@ -54,11 +54,12 @@ def draw(chance: random.Random) -> Call:
         )
     if model == "embed":
         return Call("/embeddings", key, {"model": model, "input": "river " * chance.randrange(1, 400)})
-    # Every fourth prompt is long enough for the provider's cache.
+    # Every fourth prompt is long enough for the provider's cache. None is as another: repeats tell nothing of
+    # drift.
     words = chance.choice((5, 20, 80, 1200))
     fields: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": "user", "content": "Where is the river? " * words}],
+        "messages": [{"role": "user", "content": "Where is the river? " * words + f"Of {chance.random()}?"}],
         "max_tokens": chance.choice((50, 200, 800)),
         "stream": chance.random() < 0.6,
     }

@@ -13,6 +13,8 @@ COMMANDS = {
     "keys": "Make keys for callers.",
     "budget": "See limits and budgets; top a budget up.",
     "spend": "Show what was spent, by whom and on what.",
+    "drift": "See whether models' answers changed, and what moved.",
+    "probe": "Ask golden prompts, and see whether the answers are as they were.",
     "ledger": "Check the usage ledger.",
     "schema": "Print the JSON Schema of policy files, for editors.",
     "simulate": "Run the simulated provider.",

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.control.admin_port import WHO, json_answer, refusal
-from gateway.control.budget_routes import BudgetRoutes
-from gateway.control.console_routes import PATHS, ConsoleRoutes
+from gateway.control.console_routes import PATHS
 from gateway.control.exposition import Exposition
 
 _OPEN = frozenset({"/livez", "/readyz", "/metrics", *PATHS})
@@ -45,10 +44,17 @@ class Gateway(Protocol):
         """Somebody reads the metrics. Returns at once."""
 
 
+class Routes(Protocol):
+    """Routes of one matter."""
+
+    def add_to(self, app: web.Application) -> None:
+        """Adds them."""
+
+
 def build_app(
-    gateway: Gateway, exposition: Exposition, budgets: BudgetRoutes, console: ConsoleRoutes, *, loopback: bool
+    gateway: Gateway, exposition: Exposition, routes: Iterable[Routes], *, loopback: bool
 ) -> web.Application:
-    """The admin application. `loopback`: the port listens on a loopback address only."""
+    """The admin application, with more `routes`. `loopback`: the port listens on a loopback address only."""
     admin = _Admin(gateway, exposition, loopback)
     app = web.Application(middlewares=[admin.guard], client_max_size=1 << 20)
     app.router.add_get("/livez", admin.livez)
@@ -58,8 +64,8 @@ def build_app(
     app.router.add_get("/admin/targets", admin.targets)
     app.router.add_get("/admin/workers", admin.workers)
     app.router.add_post("/admin/reload", admin.reload)
-    budgets.add_to(app)
-    console.add_to(app)
+    for more in routes:
+        more.add_to(app)
     return app
 
 

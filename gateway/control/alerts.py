@@ -1,4 +1,4 @@
-"""Who is told that a budget runs out: thresholds that were passed become alerts, each told once.
+"""Who is told that a budget runs out, once for each threshold, and of what else happened.
 
 What counts is what is *spent*, not what is held besides: holds are the most that calls may cost, and a dozen
 long ones would raise alerts of money that comes back within seconds.
@@ -22,6 +22,8 @@ from gateway.quota.moment import DAY_MS, iso
 from gateway.quota.window import slice_index
 from gateway.telemetry.diagnostics import report, say
 
+KEPT_MS = 30 * DAY_MS
+"""How long it is remembered that something was told."""
 REARM = 0.9
 """A rolling budget's alert may be raised again once no more than nine tenths of its threshold are spent."""
 
@@ -61,6 +63,13 @@ class Alerts:
         except sqlite3.Error as error:
             # What is not kept is not in `told` either: the next poll raises it again.
             report(error)
+
+    async def tell(self, body: dict[str, Any], now_ms: int) -> None:
+        """Has the receiver told of something else that happened, once; it is kept when this returns."""
+        waiting = Waiting(body["id"], orjson.dumps(body), now_ms, 0, now_ms)
+        if body["id"] not in self._file.told:
+            await self._file.raise_alerts([(body["id"], now_ms + KEPT_MS, waiting)])
+            self._webhook.wake()
 
 
 def _passed(standing: Standing, now_ms: int) -> Iterator[tuple[str, int, Waiting]]:

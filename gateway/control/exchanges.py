@@ -14,10 +14,8 @@ from gateway.control.kept_store import KeptStore
 from gateway.control.refusals import Refusals
 from gateway.control.waiting import Parked, Waiting
 from gateway.link.keeper_end import LedgerEnd
-from gateway.quota.contract import Event, Exchange, Refusal, Reply, Want
+from gateway.quota.contract import Event, Exchange, Recall, Refusal, Reply, Want
 
-_NEVER = 1 << 62
-"""No exchange has this number: an owner of another host acknowledges by an event."""
 WITHHELD_DRY_MS = 250
 """How long an owner may refuse by itself what the store may not be used for."""
 
@@ -108,7 +106,7 @@ class Exchanges:
         exchange.owner = owner
         # What it returns is waited for by others, whose wants came before those that it brings.
         comes_late = bool(exchange.wants) and self._waiting.comes_late(
-            owner, exchange.seq, (*exchange.acks, *exchange.returned), exchange.wants
+            owner, exchange.epoch, exchange.seq, exchange.acks, exchange.returned, exchange.wants
         )
         asked = replace(exchange, wants=()) if comes_late else exchange
         reply = await self._asked(asked, is_open)
@@ -143,15 +141,15 @@ class Exchanges:
         now_s = self._clock()
         if exchange.returned:
             self._tell_wet(self._refusals.freed(exchange.returned, now_s, by=owner))
-        reply = self._parked(owner, exchange, reply, now_s)
+        reply = self._parked(owner, end, exchange, reply, now_s)
         self._note(owner, reply.refused, now_s)
         end.answer(reply)
-        if self._waiting.told(owner, exchange.seq, (*exchange.acks, *exchange.returned)) or reply.parked:
+        if self._waiting.told(owner, exchange.epoch, exchange.seq, exchange.acks) or reply.parked:
             self._look()
 
     # wants that wait
 
-    def _parked(self, owner: str, exchange: Exchange, reply: Reply, now_s: float) -> Reply:
+    def _parked(self, owner: str, end: LedgerEnd, exchange: Exchange, reply: Reply, now_s: float) -> Reply:
         """Parks wants that wait for recalls, and those that the store said nothing of: they came late, or
         were decided in a reply that was lost. The reply with all of them in `parked`."""
         named = {*reply.granted, *(refusal.id for refusal in reply.refused), *reply.parked}
@@ -164,20 +162,24 @@ class Exchanges:
         for want in exchange.wants:
             if want.id in parked:
                 short = frozenset(parked[want.id])
-                self._waiting.park(Parked(owner, exchange.epoch, want, short, deadline_s))
+                self._waiting.park(Parked(owner, end.number, want, short, deadline_s))
         # The store's own reply stays as it is: it may be given again.
         return replace(reply, parked=parked)
 
-    def _recall(self, recalls: Mapping[str, Sequence[str]], deadline_s: float) -> None:
-        asked: dict[LedgerEnd, list[str]] = {}
+    def _recall(self, recalls: Mapping[str, Sequence[Recall]], deadline_s: float) -> None:
+        asked: dict[Recall, list[str]] = {}
         for bucket, others in recalls.items():
-            for other in others:
-                end = self._owners.get(other)
-                self._waiting.recall(other, bucket, _NEVER if end is None else end.sure_seq(), deadline_s)
-                if end is not None:
-                    asked.setdefault(end, []).append(bucket)
-        for end, buckets in asked.items():
-            end.recall(buckets)
+            for recall in others:
+                self._waiting.recall(bucket, recall, deadline_s)
+                asked.setdefault(recall, []).append(bucket)
+        for recall, buckets in asked.items():
+            self._tell_recall(recall, buckets)
+
+    def _tell_recall(self, recall: Recall, buckets: Sequence[str]) -> None:
+        """To the worker, if it is here and the one that is meant: the next one counts anew."""
+        end = self._owners.get(recall.owner)
+        if end is not None and end.epoch == recall.epoch:
+            end.recall(recall.seq, buckets)
 
     def _drop_parked(self, owner: str) -> None:
         self._waiting.drop(owner)
@@ -205,22 +207,22 @@ class Exchanges:
                 wants = [first.want]
                 while self._due and self._due[0][:2] == first[:2]:
                     wants.append(self._due.popleft().want)
-                await self._decide_for(first.owner, first.epoch, wants)
+                await self._decide_for(first.owner, first.connection, wants)
         finally:
             self._deciding = None
 
-    async def _decide_for(self, owner: str, epoch: int, wants: Sequence[Want]) -> None:
+    async def _decide_for(self, owner: str, connection: int, wants: Sequence[Want]) -> None:
         """What is granted to a worker that has gone meanwhile is not lost: it is in the store's account of
         what it was given, and goes back when it greets again or is buried."""
         end = self._owners.get(owner)
-        if end is None or end.epoch != epoch:
+        if end is None or end.number != connection:
             return
 
         def is_here() -> bool:
             return self._owners.get(owner) is end
 
         async with self._lock(owner):
-            last = Exchange(owner, epoch, 0, wants=wants, final=True)
+            last = Exchange(owner, end.epoch, 0, wants=wants, final=True)
             reply = await self._asked(last, is_here) if is_here() else None
         if reply is None or not is_here():
             return
@@ -234,10 +236,11 @@ class Exchanges:
 
     def happened(self, event: Event) -> None:
         """An owner of another host did something."""
-        if event.kind == "recall" and event.owner in self._owners:
-            self._owners[event.owner].recall(event.buckets)
-        elif event.kind == "acked" and self._waiting.told(event.owner, 0, event.buckets):
-            self._look()
+        if event.kind == "recall":
+            self._tell_recall(Recall(event.owner, event.epoch, event.seq), event.buckets)
+        elif event.kind == "acked":
+            if self._waiting.told(event.owner, event.epoch, event.seq, event.buckets):
+                self._look()
         elif event.kind == "wet":
             self._tell_wet(self._refusals.freed(event.buckets, self._clock()))
 
@@ -245,7 +248,7 @@ class Exchanges:
         """Buckets were lowered or raised: nobody keeps anything of the old limit idle, nobody refuses by
         it."""
         for end in self._owners.values():
-            end.recall(buckets)
+            end.recall(end.newest_seq, buckets)
             end.wet(buckets)
         self._refusals.freed(buckets, self._clock())
 

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from gateway.telemetry import table
-from gateway.telemetry.table import Metric
+from gateway.telemetry.metric import Metric
 
 MOST_SERIES = 4096
 """Whose buckets are kept; of more, those that had no trace for longest are forgotten."""

@@ -25,19 +25,20 @@ from prometheus_client.utils import floatToGoString
 
 from gateway.control.exemplars import Exemplars, Kept
 from gateway.telemetry import table
+from gateway.telemetry.metric import Metric as Row
 from gateway.telemetry.slots import OTHER, read_slots
 
 NICE = 10
 """How far rendering gives way to what serves calls: a tenth of the processor where there is too little."""
 
-Sample = tuple[table.Metric, tuple[str, ...], float]
+Sample = tuple[Row, tuple[str, ...], float]
 """A value that control knows itself: (metric, label values, value)."""
 
 
 class Series(NamedTuple):
     """What there is of one row of the metric table."""
 
-    metric: table.Metric
+    metric: Row
     slots: dict[tuple[str, ...], list[int]]
     """Label values → the slots' sums; of a histogram one for each bucket, one for +Inf, one for the sum."""
     own: list[tuple[tuple[str, ...], float]]
@@ -109,9 +110,7 @@ def _family(series: Series, exemplars: Exemplars) -> Metric:
 Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 
 
-def _histogram(
-    metric: table.Metric, values: list[int], kept: Mapping[int, Kept]
-) -> tuple[list[Bucket], float]:
+def _histogram(metric: Row, values: list[int], kept: Mapping[int, Kept]) -> tuple[list[Bucket], float]:
     """Cumulative buckets with +Inf, and the sum."""
     buckets: list[Bucket] = []
     total = 0

@@ -34,6 +34,8 @@ class OtelSettings:
     traces: str | None
     """The protocol, `HTTP` or `GRPC`; None: traces go nowhere."""
     metrics: str | None
+    logs: str | None
+    """Of events: what the log says of calls goes to the log alone."""
     sampling: Sampling
     queue_calls: int
     batch_calls: int
@@ -44,6 +46,7 @@ class OtelSettings:
     traces_timeout_s: float
     """How long one message may take, with all attempts."""
     metrics_timeout_s: float
+    logs_timeout_s: float
 
 
 def read_otel(environ: Mapping[str, str], warn: Callable[[str], None]) -> OtelSettings:
@@ -53,6 +56,7 @@ def read_otel(environ: Mapping[str, str], warn: Callable[[str], None]) -> OtelSe
     return OtelSettings(
         traces=None if is_off else variables.protocol("TRACES"),
         metrics=None if is_off else variables.protocol("METRICS"),
+        logs=None if is_off else variables.protocol("LOGS"),
         sampling=variables.sampling(),
         queue_calls=int(variables.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)),
         batch_calls=int(variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)),
@@ -60,6 +64,7 @@ def read_otel(environ: Mapping[str, str], warn: Callable[[str], None]) -> OtelSe
         interval_s=variables.number("OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000,
         traces_timeout_s=variables.timeout_s("TRACES"),
         metrics_timeout_s=variables.timeout_s("METRICS"),
+        logs_timeout_s=variables.timeout_s("LOGS"),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -18,6 +19,7 @@ from gateway.control.exemplars import Exemplars
 from gateway.control.exporting import Exporter, MetricExport, TraceExport, Trouble
 from gateway.control.exposition import Exposition
 from gateway.control.otel_environment import GRPC, OtelMistake, OtelSettings
+from gateway.control.otlp_events import OtlpEvents
 from gateway.control.otlp_metrics import MetricMaker
 from gateway.control.spans import SCOPE, SpanMaker
 from gateway.telemetry.meters import ControlMeters
@@ -44,14 +46,18 @@ class Otlp:
         self._metrics: MetricExport | None = None
         self._rule = _Rule(traces)
         if settings.traces is not None:
-            exporter = _exporter("traces", settings.traces, settings.traces_timeout_s)
+            sent_by = _exporter("traces", settings.traces, settings.traces_timeout_s)
             spans = SpanMaker(resource, self._rule.contents).spans
-            self._traces = TraceExport(exporter, spans, settings, meters, trouble, exemplars)
+            self._traces = TraceExport(sent_by, spans, settings, meters, trouble, exemplars)
             self._traces.start()
+        self.events: OtlpEvents | None = None
+        if settings.logs is not None:
+            sender = exporter("logs", settings.logs, settings.logs_timeout_s)
+            self.events = OtlpEvents(sender, resource)
         if settings.metrics is not None:
-            exporter = _exporter("metrics", settings.metrics, settings.metrics_timeout_s)
+            sent_by = _exporter("metrics", settings.metrics, settings.metrics_timeout_s)
             data = MetricMaker(resource, started_ms * 1_000_000).data
-            self._metrics = MetricExport(exporter, exposition.series, data, settings, meters, trouble)
+            self._metrics = MetricExport(sent_by, exposition.series, data, settings, meters, trouble)
             self._metrics.start()
 
     def take(self, lines: bytes) -> None:
@@ -61,6 +67,8 @@ class Otlp:
 
     def close(self, timeout_s: float) -> None:
         """Sends what is left, and waits for that so long at most."""
+        if self.events is not None:
+            self.events.close()
         deadline_s = monotonic_s() + timeout_s
         exports = [export for export in (self._traces, self._metrics) if export is not None]
         for export in exports:
@@ -96,25 +104,40 @@ def _resource(instance: str) -> Resource:
 
 
 def _exporter(signal: str, protocol: str, timeout_s: float) -> Exporter:
+    made: Exporter = exporter(signal, protocol, timeout_s)
+    return made
+
+
+def exporter(signal: str, protocol: str, timeout_s: float) -> Any:
+    """The SDK's exporter of "traces", "metrics" or "logs". Raises `OtelMistake`."""
     try:
         if protocol == GRPC:
             return _grpc_exporter(signal, timeout_s)
-        kind = OTLPSpanExporter if signal == "traces" else OTLPMetricExporter
-        return kind(timeout=timeout_s)
+        return _KINDS[signal](timeout=timeout_s)
     except (ValueError, OSError) as error:
         # Of a compression, a timeout or a certificate; messages may quote the variable.
         names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_EXPORTER_OTLP_")))
         raise OtelMistake(f"One of {names} cannot be used: {type(error).__name__}.") from None
 
 
-def _grpc_exporter(signal: str, timeout_s: float) -> Exporter:
+_KINDS: Mapping[str, Callable[..., Any]] = {
+    "traces": OTLPSpanExporter,
+    "metrics": OTLPMetricExporter,
+    "logs": OTLPLogExporter,
+}
+
+
+def _grpc_exporter(signal: str, timeout_s: float) -> Any:
     try:
-        from opentelemetry.exporter.otlp.proto.grpc import metric_exporter, trace_exporter
+        from opentelemetry.exporter.otlp.proto.grpc import _log_exporter, metric_exporter, trace_exporter
     except ImportError:
         raise OtelMistake(
             "OTEL_EXPORTER_OTLP_PROTOCOL=grpc needs what pip install 'headgate[grpc]' installs; "
             "without it, http/protobuf is there."
         ) from None
-    kind = trace_exporter.OTLPSpanExporter if signal == "traces" else metric_exporter.OTLPMetricExporter
-    made: Exporter = kind(timeout=timeout_s)
-    return made
+    kinds = {
+        "traces": trace_exporter.OTLPSpanExporter,
+        "metrics": metric_exporter.OTLPMetricExporter,
+        "logs": _log_exporter.OTLPLogExporter,
+    }
+    return kinds[signal](timeout=timeout_s)

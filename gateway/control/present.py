@@ -14,6 +14,11 @@ from gateway.link.keeper_queries import KeeperQueries
 
 MOST_BUDGETS = 100
 """Budgets and limits that are shown, the fullest first."""
+_DRIFT = (
+    *("model", "target", "state", "performance_state", "evidence", "answers", "reference", "arms_at"),
+    *("channels", "alarm", "action"),
+)
+"""What is shown of a stream of answers (`control.drift.judge.Judge.told`)."""
 MEANINGS: Mapping[str, str] = {kind.error_type: kind.message for kind in reversed(ALL_KINDS)}
 """What each error says to callers, by error type."""
 
@@ -31,7 +36,8 @@ class Gateway(Protocol):
 
 
 class Present:
-    """`workers` is how many were asked for, `tables` gives the compiled policy, None before the first."""
+    """`workers` is how many were asked for, `tables` gives the compiled policy, None before the first,
+    `drift` how each target's answers stand."""
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class Present:
         budgets: Budgets,
         keeper: KeeperQueries,
         tables: Callable[[], Mapping[str, Any] | None],
+        drift: Callable[[], list[dict[str, Any]]],
         *,
         workers: int,
         listen: str,
@@ -47,6 +54,7 @@ class Present:
         self._budgets = budgets
         self._keeper = keeper
         self._tables = tables
+        self._drift = drift
         self._workers = workers
         self._listen = listen
         self._version = version("headgate")
@@ -63,6 +71,7 @@ class Present:
             "workers": {"asked": self._workers, "running": self._gateway.workers()},
             "budgets": self._standings(),
             "store": self._store(tables),
+            "drift": [{name: stream[name] for name in _DRIFT} for stream in self._drift()],
             "first_call": None if tables is None else first_call(self._listen, tables)._asdict(),
             "meanings": MEANINGS,
         }

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gateway.clock import monotonic_ms, monotonic_s, now_ms
+from gateway.clock import monotonic_ms, monotonic_s, now_ms, now_s
 from gateway.control.admin import build_app, is_loopback
 from gateway.control.admin_port import AdminPort
 from gateway.control.alert_file import AlertFile
@@ -23,6 +23,9 @@ from gateway.control.alerts import Alerts
 from gateway.control.budget_routes import BudgetRoutes
 from gateway.control.budgets import Budgets
 from gateway.control.console_routes import ConsoleRoutes
+from gateway.control.drift.part import DriftPart
+from gateway.control.drift.probe_routes import ProbeRoutes
+from gateway.control.drift.routes import DriftRoutes
 from gateway.control.exemplars import Exemplars
 from gateway.control.exposition import Exposition, Sample
 from gateway.control.first_call import YOUR_KEY, first_call
@@ -61,7 +64,17 @@ class Control:
         meters = ControlMeters(self._slots)
         self._writer = LogWriter(options.log, meters.log_dropped)
         self._objects = StoredObjects(Path(options.state) / "objects.db")
-        self._links = WorkerLinks(self._writer.write, self._objects.answer, self._traced)
+        self._drift = DriftPart(
+            Path(options.state),
+            options.listen,
+            meters,
+            lambda: self._reloader.compiled,
+            lambda: self._reloader.again(),
+            self._tell,
+            lambda: None if self._otlp is None else self._otlp.events,
+        )
+        answers = self._drift.service.take
+        self._links = WorkerLinks(self._writer.write, self._objects.answer, self._traced, answers)
         self._otel = read_otel(os.environ, lambda text: say(f"warning: {text}"))
         self._keeper = KeeperQueries(options.keeper_socket)
         self._reloader = Reloader(
@@ -72,10 +85,12 @@ class Control:
             self._simulated_url,
             meters,
             self._otel.sampling if self._otel.traces else None,
+            self._drift.amend,
         )
         exemplars = Exemplars()
         self._exposition = Exposition(slots, self._samples, exemplars)
-        self._otlp = self._exports(exemplars, meters) if self._otel.traces or self._otel.metrics else None
+        exports = self._otel.traces or self._otel.metrics or self._otel.logs
+        self._otlp = self._exports(exemplars, meters) if exports else None
         alerts = AlertFile(Path(options.state) / "alerts.db")
         self._alert_file = alerts
         self._webhook = Webhook(alerts, self._alerts_table, now_ms, meters.alerted)
@@ -90,7 +105,13 @@ class Control:
         self._processes = Processes(self._running, meters)
         self._recorder = Recorder(slots, self._processes.memory)
         present = Present(
-            self, self._budgets, self._keeper, self._tables, workers=options.workers, listen=options.listen
+            self,
+            self._budgets,
+            self._keeper,
+            self._tables,
+            self._drift.streams,
+            workers=options.workers,
+            listen=options.listen,
         )
         self._console = ConsoleRoutes(self._recorder, present.told)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -110,13 +131,20 @@ class Control:
         await self._links.start(socket.socket(fileno=self._options.control_socket_fd))
         self._keeper.start()
         budgets = BudgetRoutes(self._keeper, self._rules, now_ms)
-        port = AdminPort(build_app(self, self._exposition, budgets, self._console, loopback=loopback))
+        drift = DriftRoutes(
+            self._drift.service, self._drift.streams, lambda: str(self.policy()["hash"]), now_s
+        )
+        probes = ProbeRoutes(self._drift.prober)
+        port = AdminPort(
+            build_app(self, self._exposition, [budgets, self._console, drift, probes], loopback=loopback)
+        )
         await port.start(admin_socket)
         if not await self._reloader.first():
             return 2
         if not loopback and not list(self.admin_keys()):
             say("--admin is off loopback and open to all: set HEADGATE_ADMIN_KEY or admin.keys.")
             return 2
+        self._drift.start()
         pulse = Pulse(loop, self._slots, "control")
         self._start(self._reloader.watch())
         self._start(self._budgets.run())
@@ -130,6 +158,7 @@ class Control:
             task.cancel()
         await asyncio.wait(self._tasks)
         await self._links.close()
+        await self._drift.close()
         await self._keeper.close()
         await port.close()
         if self._otlp is not None:
@@ -219,6 +248,7 @@ class Control:
         for model, target, state in self._states():
             yield table.TARGET_STATE, (model, target), state
         yield from self._budgets.samples()
+        yield from self._drift.samples()
 
     def _running(self) -> Iterable[tuple[str, int]]:
         yield "control", os.getpid()
@@ -256,6 +286,11 @@ class Control:
     def _traces_table(self) -> dict[str, Any] | None:
         compiled = self._reloader.compiled
         return None if compiled is None else compiled.tables["traces"]
+
+    async def _tell(self, body: dict[str, Any]) -> None:
+        """Has the policy's webhook told of something, if there is one; it is kept when this returns."""
+        if self._alerts_table() is not None:
+            await self._alerts.tell(body, now_ms())
 
     # the rest
 

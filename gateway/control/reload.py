@@ -35,7 +35,8 @@ DEBOUNCE_MS = 100
 
 class Reloader:
     """Keeps the policy in force. `switch` ships tables to the workers; `simulated_url` gives the address of
-    the built-in simulated provider, starting it if need be; `sampling` is as in `compile_policy`."""
+    the built-in simulated provider, starting it if need be; `sampling` is as in `compile_policy`; `amend`
+    gives the tables to ship for a compiled policy at this moment (`again` has it asked anew)."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Reloader:
         simulated_url: Callable[[], Awaitable[str]],
         meters: ControlMeters,
         sampling: Sampling | None = None,
+        amend: Callable[[Compiled], Mapping[str, Any]] = lambda compiled: compiled.tables,
     ) -> None:
         self._folder = folder
         self._accepted = state / "accepted.json"
@@ -55,12 +57,14 @@ class Reloader:
         self._simulated_url = simulated_url
         self._meters = meters
         self._sampling = sampling
+        self._amend = amend
         self._catalogue = Catalogue()
         self._seen: object = None
         """The folder's fingerprint at the last look, and below that of the files its policy names."""
         self._named: frozenset[str] = frozenset()
         self._named_seen: object = None
         self._tls: object = None
+        self._shipped: Mapping[str, Any] | None = None
         self._lock = asyncio.Lock()
         self._policy: Policy | None = None
         self.compiled: Compiled | None = None
@@ -109,6 +113,11 @@ class Reloader:
                 except OSError as error:
                     say(f"the accepted policy cannot be kept in {self._accepted}: {error.strerror}")
             return True
+
+    async def again(self) -> None:
+        """The policy in force, with its models amended as they should be now."""
+        async with self._lock:
+            await self._renew(force=False)
 
     async def watch(self) -> None:
         """Loads again whenever the folder or a file that the policy names changes, or a price that depends on
@@ -174,8 +183,10 @@ class Reloader:
         )
         stamp = self._stamps.of(compiled.tables, int(now_s() * 1000))
         compiled.tables["stamp"] = stamp
+        shipped = self._amend(compiled)
         tls = await asyncio.to_thread(_tls_files, policy, compiled.tables["providers"])
-        same = self.compiled is not None and compiled.tables == self.compiled.tables and tls == self._tls
+        is_known = self.compiled is not None and compiled.tables == self.compiled.tables
+        same = is_known and shipped == self._shipped and tls == self._tls
         if same and not force:
             return False
         if self.compiled is None or compiled.warnings != self.compiled.warnings:
@@ -185,7 +196,8 @@ class Reloader:
             await asyncio.to_thread(self._stamps.keep, compiled.tables, stamp)
         except OSError as error:
             say(f"when the policy was accepted cannot be kept in {self._accepted.parent}: {error.strerror}")
-        await self._switch(compiled.tables)
+        await self._switch(shipped)
+        self._shipped = shipped
         self._policy, self.compiled, self._tls = policy, compiled, tls
         self.since_s = monotonic_s()
         return True

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
-from gateway.quota.contract import Want
+from gateway.quota.contract import Recall, Want
 
 
 class Parked(NamedTuple):
     """A want that is to be decided again."""
 
     owner: str
-    epoch: int
+    connection: int
+    """The one on which it came: on a later one the worker asks for it anew."""
     want: Want
     short: frozenset[str]
     """The buckets that did not suffice."""
@@ -20,13 +21,12 @@ class Parked(NamedTuple):
     """When it is decided whoever has answered."""
 
 
-class _Recall(NamedTuple):
-    sure_seq: int
-    """An exchange with this number was certainly sent after the recall had come."""
+class _Asked(NamedTuple):
+    recall: Recall
     deadline_s: float
 
 
-_Answers = Callable[[str, _Recall], bool]
+_Answers = Callable[[str, Recall], bool]
 """(bucket, recall) → whether it is answered."""
 
 
@@ -40,51 +40,58 @@ class Waiting:
 
     def __init__(self) -> None:
         self._parked: list[Parked] = []
-        self._recalls: dict[str, dict[str, _Recall]] = {}
+        self._recalls: dict[str, dict[str, _Asked]] = {}
+        """Bucket → owner → what it was asked for last."""
 
     def __len__(self) -> int:
         return len(self._parked)
 
-    def recall(self, owner: str, bucket: str, sure_seq: int, deadline_s: float) -> None:
-        """An owner is asked for a bucket. A recall that it has not answered yet stays as it is."""
-        self._recalls.setdefault(bucket, {}).setdefault(owner, _Recall(sure_seq, deadline_s))
+    def recall(self, bucket: str, recall: Recall, deadline_s: float) -> None:
+        """An owner is asked for a bucket: a later recall takes the place of one that it has not answered yet,
+        and an earlier one, which comes after it, changes nothing."""
+        asked = self._recalls.setdefault(bucket, {})
+        before = asked.get(recall.owner)
+        if before is None or before.recall < recall:
+            asked[recall.owner] = _Asked(recall, deadline_s)
 
     def park(self, parked: Parked) -> None:
-        """One want more, once. It waits for the recalls of its buckets, whoever they were made for."""
-        if all(
-            (waits.owner, waits.epoch, waits.want.id) != (parked.owner, parked.epoch, parked.want.id)
-            for waits in self._parked
-        ):
-            self._parked.append(parked)
+        """One want more. It waits for the recalls of its buckets, whoever they were made for."""
+        self._parked.append(parked)
 
     def drop(self, owner: str) -> None:
         """Wants of an owner that nobody waits for any more. What it was asked for by a recall stays asked."""
         self._parked = [parked for parked in self._parked if parked.owner != owner]
 
-    def comes_late(self, owner: str, seq: int, buckets: Iterable[str], wants: Iterable[Want]) -> bool:
-        """Whether an exchange of an owner answers a recall (as `told`) for parked wants that need what its
-        own wants need: those are decided first."""
+    def comes_late(
+        self,
+        owner: str,
+        epoch: int,
+        seq: int,
+        acks: Collection[str],
+        returned: Collection[str],
+        wants: Iterable[Want],
+    ) -> bool:
+        """Whether an exchange of an owner brings what parked wants wait for, in answer to their recall (as
+        `told`) or not, and has wants that need what these need: those are decided first."""
         if not self._parked or not self._recalls:
             return False
-        named = set(buckets)
-        answered = {
+        brought = {
             bucket
             for bucket, owners in self._recalls.items()
-            if owner in owners and (bucket in named or seq >= owners[owner].sure_seq)
+            if owner in owners
+            and (bucket in returned or owners[owner].recall.is_answered_by(epoch, seq, acks=bucket in acks))
         }
         awaited: set[str] = set()
         for parked in self._parked:
-            if not answered.isdisjoint(parked.short):
+            if not brought.isdisjoint(parked.short):
                 awaited |= parked.want.needs.keys()
         return any(not awaited.isdisjoint(want.needs) for want in wants)
 
-    def told(self, owner: str, seq: int, buckets: Iterable[str]) -> bool:
-        """An exchange of an owner was booked, which names `buckets` as returned or acknowledged. True if it
-        answered a recall: wants may be due."""
-        if not self._recalls:
-            return False
-        named = set(buckets)
-        return self._answered(owner, lambda bucket, recall: bucket in named or seq >= recall.sure_seq)
+    def told(self, owner: str, epoch: int, seq: int, acks: Collection[str]) -> bool:
+        """An exchange of an owner was booked. True if it answered a recall: wants may be due."""
+        return self._answered(
+            owner, lambda bucket, recall: recall.is_answered_by(epoch, seq, acks=bucket in acks)
+        )
 
     def gone(self, owner: str) -> bool:
         """An owner is dead and settled: nobody waits for it. True if somebody did."""
@@ -114,7 +121,7 @@ class Waiting:
         done = [
             bucket
             for bucket, owners in self._recalls.items()
-            if owner in owners and is_answered(bucket, owners[owner])
+            if owner in owners and is_answered(bucket, owners[owner].recall)
         ]
         for bucket in done:
             self._drop(bucket, owner)
@@ -124,8 +131,8 @@ class Waiting:
         late = [
             (bucket, owner)
             for bucket, owners in self._recalls.items()
-            for owner, recall in owners.items()
-            if now_s >= recall.deadline_s
+            for owner, asked in owners.items()
+            if now_s >= asked.deadline_s
         ]
         for bucket, owner in late:
             self._drop(bucket, owner)

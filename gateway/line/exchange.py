@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.line.claim import Claim
     from gateway.line.keepalive import KeepAlive
     from gateway.line.tracing import Recording
+    from gateway.line.watching import Taken
     from gateway.line.worker import Line
     from gateway.policy.decide import Facts
     from gateway.policy.snapshot import Key, Model, Snapshot, Target
@@ -115,6 +116,8 @@ class Exchange:
     stream: AnswerStream | None = None
     recording: Recording | None = None
     """The stream as it went out, for a trace with content."""
+    taken: Taken | None = None
+    """The answer, if it is to be looked at for drift."""
     story: Sequence[dict[str, Any]] = ()
     """Attempts that failed and targets that were full, for a trace."""
     dialled_s = 0.0

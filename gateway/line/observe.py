@@ -73,6 +73,7 @@ def observe(exchange: Exchange) -> None:
         _count(exchange, kept, ended_s)
     line.log(_record(exchange, kept, ended_s - exchange.started_s, overhead_s))
     line.tracer.ended(exchange, ended_s)
+    line.watched.ended(exchange, ended_s)
 
 
 def _count(exchange: Exchange, kept: Kept, ended_s: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.clock import monotonic_s
 from gateway.errors import (
     UPSTREAM_BAD_ANSWER,
@@ -21,7 +23,6 @@ from gateway.line.attempts import NOT_THE_TARGETS, error_of
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange, Pausable
 from gateway.line.keepalive import stream_framing
 from gateway.line.outbound import to_caller
-from gateway.line.tracing import Recording
 from gateway.money import usd
 from gateway.usage import Usage
 from gateway.wire.dialects.openai_chat import (
@@ -71,6 +72,7 @@ def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
     exchange.usage = usage = read_usage(fields) or estimated_usage(call.size, len(body))
     exchange.answer = fields
     exchange.output_bytes = len(body)
+    exchange.line.watched.plain(exchange, answer, body)
     cost = exchange.price(usage)
     framing = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
     if cost is not None:
@@ -239,32 +241,48 @@ class _StreamCopy(_Copy):
 
 
 class _RecordedCopy(_StreamCopy):
-    """As it goes out, it is also taken down."""
+    """As it goes out, it is also taken down, once for whoever wants it."""
 
-    __slots__ = ("_recording",)
+    __slots__ = ("_add",)
 
     def __init__(
-        self, exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream, recording: Recording
+        self,
+        exchange: Exchange,
+        connection: UpstreamConnection,
+        stream: AnswerStream,
+        add: Callable[[bytes], None],
     ) -> None:
         super().__init__(exchange, connection, stream)
-        self._recording = exchange.recording = recording
+        self._add = add
 
     def framed(self, block: bytes, *, last: bool = False) -> bytes:
-        self._recording.add(block)
+        self._add(block)
         return super().framed(block, last=last)
 
 
-def _copy_of(exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream) -> _StreamCopy:
-    recording = exchange.line.tracer.recording(exchange)
-    if recording is None:
+def _copy_of(
+    exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream, answer: Answer
+) -> _StreamCopy:
+    recording = exchange.recording = exchange.line.tracer.recording(exchange)
+    taken = exchange.line.watched.stream(exchange, answer)
+    if recording is None and taken is None:
         return _StreamCopy(exchange, connection, stream)
-    return _RecordedCopy(exchange, connection, stream, recording)
+    if recording is None or taken is None:
+        one = recording or taken
+        assert one is not None
+        return _RecordedCopy(exchange, connection, stream, one.add)
+
+    def both(block: bytes) -> None:
+        recording.add(block)
+        taken.add(block)
+
+    return _RecordedCopy(exchange, connection, stream, both)
 
 
 async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStream) -> None:
     connection, call, answer = attempt.connection, exchange.call, attempt.answer
     assert connection is not None and call is not None and answer is not None
-    copy = _copy_of(exchange, connection, stream)
+    copy = _copy_of(exchange, connection, stream, answer)
     exchange.stream = stream
     meters = exchange.line.meters
     has_begun = exchange.keep_alive is not None and exchange.keep_alive.has_begun

@@ -133,8 +133,8 @@ class Teller:
         elif self._purses.has_refunds:
             self.later(REFUND_S)
 
-    def on_recall(self, buckets: Sequence[str]) -> None:
-        self._purses.recalled(buckets)
+    def on_recall(self, seq: int, buckets: Sequence[str]) -> None:
+        self._purses.recalled(seq, buckets)
         self._send()
 
     def on_wet(self, buckets: Sequence[str]) -> None:

@@ -32,6 +32,7 @@ from gateway.line.outbound import Outbound, target_lines
 from gateway.line.pipeline import begin
 from gateway.line.teller import Teller
 from gateway.line.tracing import Untraced, tracer_of
+from gateway.line.watching import Unwatched, watched_of
 from gateway.link.journal import Journal
 from gateway.link.keeper_link import KeeperLink
 from gateway.link.target_table import TargetTable
@@ -75,6 +76,7 @@ class Line:
         self.wheel = Wheel(loop)
         self.meters = Meters(slots)
         self.health = TargetHealth(table, worker, self.wheel)
+        self.workers = table.workers
         self.outbound = Outbound(self.wheel)
         self.ledger = ledger
         self.limits: Free | Governed = Free()
@@ -82,8 +84,11 @@ class Line:
         self.exchanges: set[Exchange] = set()
         self.snapshot: Snapshot | None = None
         self.has_policy = asyncio.Event()
-        self.log = self.trace = _nowhere
+        self.log: Callable[[bytes], None] = _nowhere
+        self.trace: Callable[[bytes], None] = _nowhere
+        self.answer: Callable[[bytes], None] = _nowhere
         self.tracer = Untraced()
+        self.watched = Unwatched()
         """Chosen with each policy, as `limits` is."""
         self.ask: Ask = _nobody
         self.kept: dict[tuple[Key, Model, Target, str], Kept] = {}
@@ -115,6 +120,7 @@ class Line:
         self.kept = {}
         self.ledger.purses.switch({rule.name: rule.terms(snapshot.stamp) for rule in snapshot.rules})
         self.tracer = tracer_of(snapshot.traces, self.meters, self.trace)
+        self.watched = watched_of(snapshot.watching, self.workers, self.meters, self.answer)
         self.limits = Governed(snapshot, self.ledger, self.meters) if snapshot.rules else Free()
         self.ledger.teller.hurry()
         models = snapshot.models
@@ -241,8 +247,9 @@ async def run(options: argparse.Namespace) -> None:
         line.switch,
         line.meters.log_dropped,
         line.meters.trace_dropped,
+        line.meters.answer_dropped,
     )
-    line.log, line.trace, line.ask = link.log, link.trace, link.ask
+    line.log, line.trace, line.answer, line.ask = link.log, link.trace, link.answer, link.ask
     keeper = KeeperLink(options.keeper_socket, owner, epoch, str(journal.path), teller)
     teller.join(keeper)
     workers = TargetTable.open(options.targets).workers

@@ -13,6 +13,7 @@ import orjson
 
 from gateway.link.frames import (
     ASK,
+    DRIFT,
     HELLO,
     KEEPER,
     LOG,
@@ -32,8 +33,8 @@ Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 KEEPERS = ("hash", "stamp", "rules", "store")
 """The tables that the keeper is given: keys of providers are not in them."""
-SECRETS = ("store", "alerts")
-"""The tables that workers are not given: the password of the store, the secret of alerts."""
+SECRETS = ("store", "alerts", "drift_watch")
+"""The tables that workers are not given: the password of the store, the secrets of alerts and of hashes."""
 
 PREPARE_S = 2.0
 """How long a worker may take to build a snapshot; one that takes longer gets it when it answers."""
@@ -43,7 +44,7 @@ class WorkerLinks:
     """The workers that are connected, and the policy that all of them should have.
 
     `on_log` takes whole lines and what it is to call, from any thread, when they are settled; `on_trace`
-    whole lines, each the trace of a call.
+    whole lines, each the trace of a call; `on_answers` answers to be looked at (`link.answers`).
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class WorkerLinks:
         on_log: Callable[[bytes, Callable[[], None]], None],
         answerer: Answerer,
         on_trace: Callable[[bytes], None] = lambda lines: None,
+        on_answers: Callable[[bytes], None] = lambda payload: None,
     ) -> None:
         self._on_log = on_log
         self.trace = on_trace
+        self.answers = on_answers
         self._answerer = answerer
         self._answering: set[asyncio.Task[None]] = set()
         self._ends: set[_End] = set()
@@ -190,6 +193,9 @@ class _End(asyncio.Protocol):
             return
         if kind == TRACE:
             self._links.trace(payload)
+            return
+        if kind == DRIFT:
+            self._links.answers(payload)
             return
         message = orjson.loads(payload)
         if kind == HELLO:

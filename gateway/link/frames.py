@@ -16,6 +16,8 @@ LOG, LOGGED = 16, 17
 so many lines more are written, or counted as dropped."""
 TRACE = 18
 """TRACE worker → control: whole JSON lines, one for each call that becomes a trace. Never sent again."""
+DRIFT = 19
+"""DRIFT worker → control: answers to be looked at (`link.answers`), whole ones. Never sent again."""
 
 KEEPER = -1
 """The `index` in the keeper's HELLO: it is given policies like a worker, and is none."""

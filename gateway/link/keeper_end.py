@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any, Protocol, cast
@@ -89,9 +89,12 @@ class LedgerEnd(asyncio.Protocol):
         self._wake: asyncio.Future[None] | None = None
         self._is_full: asyncio.Future[None] | None = None
         """Done when it reads again."""
-        self._seq = 0
-        """Of the newest exchange that came."""
-        self._unanswered = 0
+        self._came = 0
+        """The number of the newest exchange that came."""
+        self._said = 0
+        """What was said of the store, so often."""
+        self.newest_seq = 0
+        """Of the newest exchange that the worker has sent, as far as it is known here."""
         self.number = 0
         """Connections in the order in which they were made."""
         self.owner = ""
@@ -127,11 +130,12 @@ class LedgerEnd(asyncio.Protocol):
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == EXCHANGE:
             self._queued(exchange_of(payload))
-        elif kind == OWNER and not self.owner:
-            said = orjson.loads(payload)
-            self.epoch, self.journal, self.got = said["epoch"], said["journal"], said["got"]
-            self.owner = said["owner"]
-            self._listener.joined(self)
+        elif kind == OWNER:
+            if not self.owner:
+                said = orjson.loads(payload)
+                self.epoch, self.journal, self.got = said["epoch"], said["journal"], said["got"]
+                self.owner, self.newest_seq = said["owner"], said["seq"]
+                self._listener.joined(self)
         elif kind == QUERY:
             self.is_control = True
             self._listener.asked(self, orjson.loads(payload))
@@ -141,10 +145,10 @@ class LedgerEnd(asyncio.Protocol):
     def _queued(self, exchange: Exchange) -> None:
         if not self.owner or exchange.epoch != self.epoch or len(self._queue) >= QUEUED:
             raise ValueError("an exchange of nobody, of another life, or one too many")
-        if exchange.seq == self._seq and self._unanswered:
-            return  # it was repeated, and is under way
-        self._seq = exchange.seq
-        self._unanswered += 1
+        if exchange.seq <= self._came:
+            # On one connection each is answered once: wants parked a second time would be decided again.
+            return
+        self._came = self.newest_seq = exchange.seq
         self._queue.append(exchange)
         self._woken()
 
@@ -164,15 +168,8 @@ class LedgerEnd(asyncio.Protocol):
             await self._wake
         return self._queue.popleft()
 
-    def sure_seq(self) -> int:
-        """The number of the first exchange that can only be sent by a worker that has read what is written
-        now. It has one exchange under way: the next comes after an answer to one that is not answered yet, or
-        may be on its way already."""
-        return self._seq + (1 if self._unanswered else 2)
-
     def answer(self, reply: Reply) -> None:
         """The reply to the exchange that was given out last."""
-        self._unanswered -= 1
         self._reply(reply)
 
     def decided(self, reply: Reply) -> None:
@@ -183,17 +180,20 @@ class LedgerEnd(asyncio.Protocol):
         # Whom the store recalls from is the keeper's business.
         self._write(ANSWER, encode(replace(reply, recalls={}) if reply.recalls else reply))
 
-    def recall(self, buckets: Sequence[str]) -> None:
-        """Asks for what lies idle of these buckets."""
-        self._push(RECALL, buckets)
+    def recall(self, seq: int, buckets: Sequence[str]) -> None:
+        """Asks for what lies idle of these buckets by answers up to `seq`."""
+        for some in self._pushed(buckets):
+            self._write(RECALL, orjson.dumps([seq, some]))
 
     def wet(self, buckets: Sequence[str]) -> None:
         """There may be something again of these buckets."""
-        self._push(WET, buckets)
+        for some in self._pushed(buckets):
+            self._write(WET, orjson.dumps(some))
 
     def store(self, state: Mapping[str, Any]) -> None:
         """Whether the store answers."""
-        self._write(STORE, orjson.dumps(state))
+        self._said += 1
+        self._write(STORE, orjson.dumps({**state, "n": self._said}))
 
     def part(self, payload: bytes) -> None:
         """Some rows of what control asked for."""
@@ -219,10 +219,10 @@ class LedgerEnd(asyncio.Protocol):
     def close(self) -> None:
         self._transport.close()
 
-    def _push(self, kind: int, buckets: Sequence[str]) -> None:
+    def _pushed(self, buckets: Sequence[str]) -> Iterator[Sequence[str]]:
         if self.is_open and self._transport.get_write_buffer_size() < UNREAD_BYTES:
             for at in range(0, len(buckets), BUCKETS_PER_PUSH):
-                self._write(kind, orjson.dumps(buckets[at : at + BUCKETS_PER_PUSH]))
+                yield buckets[at : at + BUCKETS_PER_PUSH]
 
     def _write(self, kind: int, payload: bytes) -> None:
         if self.is_open:

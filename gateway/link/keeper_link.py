@@ -39,9 +39,10 @@ class Handler(Protocol):
         """The exchange under way is answered, and the next may be sent; or (`seq` 0) parked wants are decided
         and none other: each once. All of an answered exchange's wants are granted, refused or parked."""
 
-    def on_recall(self, buckets: Sequence[str]) -> None:
-        """These are shut now: what is idle of them is to be returned, and named in `acks` of the next
-        exchange, also if there is nothing."""
+    def on_recall(self, seq: int, buckets: Sequence[str]) -> None:
+        """These are shut now: what is idle of them by answers up to `seq` is to be returned, and named in
+        `acks` of the next exchange, also if there is nothing. A bucket of which a later answer had a slice is
+        not meant. An answer up to `seq` that comes only now opens none of them."""
 
     def on_wet(self, buckets: Sequence[str]) -> None:
         """Something may have come back to these, so nobody should refuse by memory."""
@@ -85,6 +86,10 @@ class KeeperLink:
         self._asked: dict[int, Mapping[str, int]] = {}
         """Want → its needs, of the exchange under way."""
         self._parked: dict[int, Mapping[str, int]] = {}
+        self._told_of_store = 0
+        """The number of the newest word about the store, on this connection."""
+        self._early: list[Reply] = []
+        """Decisions that overtook the answer which says that their wants were parked."""
         self.got: dict[str, int] = {}
         """Bucket → given in this epoch, in all; of windows that may still be used."""
         self.renewed_s = -float("inf")
@@ -153,8 +158,14 @@ class KeeperLink:
 
     def connected(self, end: _End) -> None:
         """A keeper is there: it is told who speaks, and what it may have missed."""
-        said = {"owner": self._owner, "epoch": self._epoch, "journal": self._journal, "got": self.got}
-        self._end = end
+        said = {
+            "owner": self._owner,
+            "epoch": self._epoch,
+            "journal": self._journal,
+            "got": self.got,
+            "seq": self._seq,
+        }
+        self._end, self._told_of_store = end, 0
         end.transport.write(frame(OWNER, orjson.dumps(said)))
         self._write()
         self._handler.on_connected()
@@ -162,7 +173,7 @@ class KeeperLink:
     def lost(self) -> None:
         """The keeper has gone, and with it what waited there."""
         self._end = None
-        dropped, self._parked = list(self._parked), {}
+        dropped, self._parked, self._early = list(self._parked), {}, []
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         self._handler.on_lost(dropped)
@@ -172,18 +183,22 @@ class KeeperLink:
         if kind == ANSWER:
             self._answered(reply_of(payload))
         elif kind == RECALL:
-            self._handler.on_recall(orjson.loads(payload))
+            self._handler.on_recall(*orjson.loads(payload))
         elif kind == WET:
             self._handler.on_wet(orjson.loads(payload))
         elif kind == STORE:
             said: dict[str, Any] = orjson.loads(payload)
-            self._handler.on_store(said["up"], said["why"])
+            if said["n"] > self._told_of_store:
+                self._told_of_store = said["n"]
+                self._handler.on_store(said["up"], said["why"])
 
     def _answered(self, reply: Reply) -> None:
         if reply.seq == 0:
             decided = [*reply.granted, *(refusal.id for refusal in reply.refused)]
             if not all(want in self._parked for want in decided):
-                return  # it was decided before, and counted then
+                if any(want in self._asked for want in decided):
+                    self._early.append(reply)
+                return  # or it was decided before, and counted then
             self._count(reply, self._parked)
         elif reply.seq == self._seq and self._under_way is not None:
             self.renewed_s = self._sent_s
@@ -194,7 +209,10 @@ class KeeperLink:
                 self._idle.set_result(None)
         else:
             return
+        early, self._early = (self._early, []) if reply.seq else ([], self._early)
         self._handler.on_reply(reply)
+        for decided_before in early:
+            self._answered(decided_before)
 
     def _count(self, reply: Reply, asked: dict[int, Mapping[str, int]]) -> None:
         got = self.got

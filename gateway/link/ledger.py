@@ -11,20 +11,22 @@ from typing import Any
 
 import orjson
 
-from gateway.quota.contract import Exchange, Refusal, Reply, Terms, Want
+from gateway.quota.contract import Exchange, Recall, Refusal, Reply, Terms, Want
 
 OWNER = 32
-"""worker → keeper {"owner", "epoch", "journal": path, "got": {bucket: given in all}}: the first message."""
+"""worker → keeper {"owner", "epoch", "journal": path, "got": {bucket: given in all}, "seq": of the last
+exchange that it sent}: the first message."""
 EXCHANGE, ANSWER = 33, 34
 """EXCHANGE worker → keeper: an `Exchange`; ANSWER keeper → worker: its `Reply`, or one for wants that were
 parked (`seq` 0). Its `recalls` stay with the keeper."""
 RECALL = 35
-"""keeper → worker [bucket, …]: shut them, return what is idle, say so by an exchange at once (`acks`)."""
+"""keeper → worker [seq, [bucket, …]]: shut them, return what is idle by answers up to `seq`, say so by an
+exchange at once (`acks`). Nothing is due where a later answer had a slice."""
 WET = 36
 """keeper → worker [bucket, …]: refusals by memory end; there may be something again."""
 STORE = 37
-"""keeper → worker, control {"up": bool, "why": str}: whether the store answers, and why it may not be used
-("" if it may). Sent after OWNER, after control's first QUERY, and at every change."""
+"""keeper → worker, control {"up": bool, "why": str, "n"}: whether the store answers, and why it may not be
+used ("" if it may). Sent after OWNER, after control's first QUERY, and at every change; `n` counts up."""
 QUERY, PART, RESULT = 38, 40, 39
 """control → keeper {"n", "what", …}; keeper → control {"n", "rows": [row, …]}, as often as a long
 list takes, and then {"n", "result": …} (of such a list: its last rows) or {"n", "error",
@@ -66,6 +68,10 @@ def reply_of(payload: bytes) -> Reply:
         said["refused"] = [Refusal(*refusal) for refusal in said["refused"]]
     if "parked" in said:
         said["parked"] = {int(want): buckets for want, buckets in said["parked"].items()}
+    if "recalls" in said:
+        said["recalls"] = {
+            bucket: [Recall(*each) for each in asked] for bucket, asked in said["recalls"].items()
+        }
     if "edited" in said:
         said["edited"] = {bucket: Terms(*terms) for bucket, terms in said["edited"].items()}
     return Reply(**said)

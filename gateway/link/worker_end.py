@@ -2,7 +2,7 @@
 
 Control may be slow, dead or not there yet: lines are held up to 4 MiB, then dropped and counted. They are
 held until control says that it has written them, so that its death loses none; a few may then come twice.
-Traces go after them, have a bound of their own, and are sent once.
+Traces go after them, have a bound of their own, and are sent once. Answers for drift go last.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import orjson
 
 from gateway.link.frames import (
     ASK,
+    DRIFT,
     HELLO,
     LOG,
     LOGGED,
@@ -32,6 +33,9 @@ from gateway.link.frames import (
 HELD_BYTES = 4 << 20
 TRACES_BYTES = 1 << 20
 """What of traces may wait: a fourth, so that they are dropped before lines of the log are."""
+ANSWERS_BYTES = 1 << 20
+"""What of answers to be looked at may wait. They are sent last, and dropped before all else: those that are
+waiting count against the bounds of the others."""
 FLUSH_BYTES = 256 << 10
 FLUSH_S = 0.05
 RECONNECT_S = 0.1
@@ -54,6 +58,7 @@ class ControlLink:
         on_switch: Callable[[str], Awaitable[None] | None],
         on_drop: Callable[[int], None],
         on_trace_drop: Callable[[int], None] = lambda calls: None,
+        on_answer_drop: Callable[[int], None] = lambda answers: None,
     ) -> None:
         self._path = path
         self._index = index
@@ -61,6 +66,10 @@ class ControlLink:
         self._on_switch = on_switch
         self._on_drop = on_drop
         self._on_trace_drop = on_trace_drop
+        self._on_answer_drop = on_answer_drop
+        self._answers: list[bytes] = []
+        self._answers_held = 0
+        """Bytes of `_answers`."""
         self._traces: list[bytes] = []
         self._traces_held = 0
         """Bytes of `_traces`."""
@@ -103,6 +112,19 @@ class ControlLink:
             return
         self._traces_held = held
         self._traces.append(line)
+        if self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
+        elif held > FLUSH_BYTES:
+            self._send()
+
+    def answer(self, told: bytes) -> None:
+        """Takes an answer to be looked at. Dropped and counted if 1 MiB is waiting, or nobody is there."""
+        held = self._answers_held + len(told)
+        if held > ANSWERS_BYTES or self._end is None or self._end.is_full:
+            self._on_answer_drop(1)
+            return
+        self._answers_held = held
+        self._answers.append(told)
         if self._timer is None:
             self._timer = self._loop.call_later(FLUSH_S, self._flush)
         elif held > FLUSH_BYTES:
@@ -164,7 +186,7 @@ class ControlLink:
     def _flush(self) -> None:
         self._timer = None
         self._send()
-        if self._lines or self._traces:
+        if self._lines or self._traces or self._answers:
             self._timer = self._loop.call_later(FLUSH_S, self._flush)
 
     def _send(self) -> None:
@@ -180,6 +202,9 @@ class ControlLink:
         if self._traces and not end.is_full:
             end.transport.write(frame(TRACE, b"".join(self._traces)))
             self._traces, self._traces_held = [], 0
+        if self._answers and not end.is_full:
+            end.transport.write(frame(DRIFT, b"".join(self._answers)))
+            self._answers, self._answers_held = [], 0
 
     def take(self, kind: int, payload: bytes) -> None:
         """One message of control's."""
@@ -215,6 +240,8 @@ class ControlLink:
 
     def lost(self) -> None:
         """Control has gone, and with it what it had not written: the next one gets that again."""
+        self._on_answer_drop(len(self._answers))
+        self._answers, self._answers_held = [], 0
         self._lines, self._sent = self._sent + self._lines, []
         self._held, self._sent_held = self._sent_held + self._held, 0
         if self._lines and self._timer is None:

@@ -15,8 +15,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gateway.money import NANO_PER_USD
+from gateway.policy.drift_compile import drift_tables
 from gateway.policy.merge import Policy
 from gateway.policy.parts import MatchSpec, SecretRef
+from gateway.policy.probe_compile import ProbeCompiler
 from gateway.policy.problem import PolicyError, Problem, did_you_mean, in_order
 from gateway.policy.provider_row import ProviderCompiler, ProviderRow, Unusable
 from gateway.policy.quota_compile import QuotaCompiler
@@ -53,6 +55,8 @@ class Compiled:
     """SHA-256 (hexadecimal) of the keys of the admin API."""
     prices_change_at: datetime | None
     """From then on a published price is another one: compile again."""
+    probes: dict[str, Any]
+    """What control asks of whom (`policy.probe_compile`); no other process needs it."""
 
     def __repr__(self) -> str:
         return f"Compiled(hash={self.tables['hash']!r}, warnings={len(self.warnings)})"
@@ -130,6 +134,16 @@ class _Compiler:
             self._policy, self._problems, self._warnings, self._secret_of, self._match, tables
         )
         tables |= {"rules": quota.rules(), "store": quota.store(), "alerts": quota.alerts()}
+        drift = self._spec.drift
+        tables |= drift_tables(
+            drift,
+            {name: model.drift for name, model in self._spec.models.items()},
+            quota.secret(("drift", "privacy", "key"), drift.privacy.key),
+            [secret for row in tables["providers"] for secret in row["secrets"]],
+            tables["store"].get("redis") or None,
+        )
+        known = list(self._spec.models)
+        probes = ProbeCompiler(drift.probes, models, known, self._say, self._warn).table()
         self._check_content()
         self._check_prices()
         if self._problems:
@@ -140,6 +154,7 @@ class _Compiler:
             document=self._policy.document,
             admin_keys=tuple(key.sha256 for key in self._spec.admin.keys),
             prices_change_at=min(self._changes, default=None),
+            probes=probes,
         )
 
     def _say(self, path: Sequence[str | int], message: str) -> None:
@@ -200,9 +215,24 @@ class _Compiler:
             seen.append(same)
             if target.weight is not None and spec.strategy != "weighted":
                 self._warn((*path, "targets", number, "weight"), "has an effect only with strategy: weighted")
+        self._check_action(path, spec)
         for field in spec.timeouts.model_fields_set - {"total"}:
             if getattr(spec.timeouts, field) > spec.timeouts.total:
                 self._warn((*path, "timeouts", field), "is never reached, since total is shorter")
+
+    def _check_action(self, path: tuple[str, ...], spec: ModelSpec) -> None:
+        action = None if spec.drift is None else spec.drift.on_alarm
+        if action is None:
+            return
+        path = (*path, "drift", "on_alarm")
+        names = [f"{target.provider}/{target.model}" for target in spec.targets]
+        if action.pin is not None and action.pin not in names:
+            hint = did_you_mean(action.pin, names)
+            self._say((*path, "pin"), f"{action.pin!r} is none of the model's targets{hint}")
+        if action.weight is not None and spec.strategy != "weighted":
+            self._say((*path, "weight"), "needs strategy: weighted; pin is for any")
+        if len(names) < 2:
+            self._warn(path, "has no effect, since the model has one target")
 
     def _target(self, path: tuple[str | int, ...], spec: TargetSpec) -> dict[str, Any] | None:
         """None if its provider cannot be used (which is said elsewhere) or does not exist."""

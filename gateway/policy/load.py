@@ -18,11 +18,13 @@ import yaml
 from gateway.policy.merge import Policy, merge_files, policy_of
 from gateway.policy.node import ListNode, MapNode, Node, Scalar
 from gateway.policy.parts import SecretRef
+from gateway.policy.probe_spec import is_prompts_file
 from gateway.policy.problem import Place, PolicyError, Problem, SecretError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
-SKIPPED_FOLDERS = frozenset({"tests", "probes"})
+PROBES = "probes"
+SKIPPED_FOLDERS = frozenset({"tests", PROBES})
 """Folders beside the policies that hold other things than policies."""
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
@@ -63,12 +65,12 @@ def load_folder(folder: str | os.PathLike[str], environ: Mapping[str, str] = os.
             break
     if not roots and not problems:
         raise PolicyError([Problem.at(Place(name), "", "the policy folder has no .yaml or .yml file")])
-    return merge_files(roots, problems, environ)
+    return merge_files(roots, problems, environ, lambda merged, found: _add_prompts(root, merged, found))
 
 
 def policy_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files that `load_folder` reads."""
-    return list(_files(Path(folder), []))
+    """The files that `load_folder` reads, or may."""
+    return [*_files(Path(folder), []), *_files(Path(folder) / PROBES, [])]
 
 
 def load_text(
@@ -125,16 +127,53 @@ def _read(root: Path) -> tuple[list[MapNode], list[Problem]]:
     roots: list[MapNode] = []
     problems: list[Problem] = []
     for path in _files(root, problems):
-        try:
-            with open(path, "rb") as file:
-                text = file.read(MAX_BYTES + 1)
-        except OSError as exc:
-            problems.append(Problem.at(Place(str(path)), "", f"the file cannot be read: {exc.strerror}"))
-            continue
-        parsed = _parse(text, str(path), problems)
+        parsed = _read_file(path, problems)
         if parsed is not None:
             roots.append(parsed)
     return roots, problems
+
+
+def _read_file(path: Path, problems: list[Problem]) -> MapNode | None:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as exc:
+        problems.append(Problem.at(Place(str(path)), "", f"the file cannot be read: {exc.strerror}"))
+        return None
+    return _parse(text, str(path), problems)
+
+
+def _add_prompts(root: Path, merged: MapNode, problems: list[Problem]) -> None:
+    """Puts the golden prompts of a suite's file where the policy names it, each with its own place."""
+    drift = merged.entries.get("drift")
+    probes = drift.entries.get("probes") if isinstance(drift, MapNode) else None
+    suites = probes.entries.get("suites") if isinstance(probes, MapNode) else None
+    for suite in suites.items if isinstance(suites, ListNode) else ():
+        named = suite.entries.get("prompts") if isinstance(suite, MapNode) else None
+        # What is no file below probes/ is the spec's to refuse.
+        if not isinstance(named, Scalar) or not is_prompts_file(named.value):
+            continue
+        assert isinstance(suite, MapNode)
+        path = root / str(named.value)
+        if not path.is_file():
+            problems.append(Problem.at(named.place, "", f"there is no file {path}"))
+            continue
+        before = len(problems)
+        found = _read_file(path, problems)
+        if found is None:
+            if len(problems) == before:
+                problems.append(Problem.at(Place(str(path)), "", "the file holds no prompts"))
+            continue
+        for name, place in found.key_places.items():
+            if name != "prompts":
+                problems.append(Problem.at(place, name, "unknown key; prompts stand under 'prompts'"))
+        prompts = found.entries.get("prompts")
+        if isinstance(prompts, MapNode):
+            suite.entries["prompts"] = prompts
+            suite.key_places["prompts"] = found.key_places["prompts"]
+        else:
+            where = found.place if prompts is None else prompts.place
+            problems.append(Problem.at(where, "prompts", "must be a mapping of names to prompts"))
 
 
 def _files(root: Path, problems: list[Problem]) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,22 @@ class Policy:
         return Problem.at(place, dotted(path), message)
 
 
-def merge_files(roots: Sequence[MapNode], problems: list[Problem], environ: Mapping[str, str]) -> Policy:
-    """One policy of several files' trees. Raises `PolicyError` with these problems and all that are found."""
+def merge_files(
+    roots: Sequence[MapNode],
+    problems: list[Problem],
+    environ: Mapping[str, str],
+    complete: Callable[[MapNode, list[Problem]], None] = lambda merged, problems: None,
+) -> Policy:
+    """One policy of several files' trees; `complete` adds to the merged one what stands in other files.
+
+    Raises `PolicyError` with these problems and all that are found.
+    """
     problems = list(problems)
     merged = MapNode(roots[0].place if roots else Place(""))
     for root in roots:
         for section, node in root.entries.items():
             _add(merged, section, node, root.key_places[section], problems)
+    complete(merged, problems)
     return policy_of(plain(merged), merged, problems, environ)
 
 

@@ -79,7 +79,7 @@ class QuotaCompiler:
     def store(self) -> dict[str, Any]:
         """Where buckets are kept: {"redis": URL (it may hold a password) or None, "accept_lossy": bool}."""
         spec, path = self._spec.store, ("store", "redis")
-        url = self._text(path, spec.redis)
+        url = self.secret(path, spec.redis)
         if url is not None and url != NOT_READ:
             message = _redis_mistake(url, credentials=isinstance(spec.redis, SecretRef))
             if message:
@@ -93,13 +93,13 @@ class QuotaCompiler:
         spec = self._spec.alerts
         if spec is None:
             return None
-        url, is_ref = self._text(("alerts", "webhook"), spec.webhook), isinstance(spec.webhook, SecretRef)
+        url, is_ref = self.secret(("alerts", "webhook"), spec.webhook), isinstance(spec.webhook, SecretRef)
         message = "" if url in (None, NOT_READ) else url_mistake(str(url), credentials=is_ref, query=is_ref)
         if message:
             self._say(("alerts", "webhook"), message)
-        if not any(budget.alert_at for budget in self._spec.budgets):
-            self._warn(("alerts",), "is never used, since no budget has alert_at")
-        return {"webhook": url, "secret": self._text(("alerts", "secret"), spec.secret)}
+        if not any(budget.alert_at for budget in self._spec.budgets) and not self._spec.watches_drift():
+            self._warn(("alerts",), "is never used: no budget has alert_at, and drift is not watched")
+        return {"webhook": url, "secret": self.secret(("alerts", "secret"), spec.secret)}
 
     def _say(self, path: Sequence[str | int], message: str) -> None:
         self._problems.append(self._policy.problem(path, message))
@@ -107,7 +107,8 @@ class QuotaCompiler:
     def _warn(self, path: Sequence[str | int], message: str) -> None:
         self._warnings.append(self._policy.problem(path, message))
 
-    def _text(self, path: Sequence[str | int], value: str | SecretRef | None) -> str | None:
+    def secret(self, path: Sequence[str | int], value: str | SecretRef | None) -> str | None:
+        """The text that is meant; NOT_READ, and a problem, if it cannot be read."""
         if not isinstance(value, SecretRef):
             return value
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gateway.policy.probe_spec import PromptsFile
 from gateway.policy.spec import PolicySpec
 
 
@@ -22,9 +23,21 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def schema_text() -> str:
-    """The schema as the text of `policies/schema.json`."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+def prompts_schema() -> dict[str, Any]:
+    """The schema of a file of golden prompts."""
+    schema = _without_null(PromptsFile.model_json_schema())
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **schema,
+        "title": "Headgate probes",
+        "description": "Golden prompts: a file in the folder probes/ of a policy folder.",
+    }
+
+
+def schema_text(*, prompts: bool = False) -> str:
+    """The schema as the text of `policies/schema.json`, or of `policies/probes.schema.json`."""
+    schema = prompts_schema() if prompts else json_schema()
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _without_null(value: Any) -> Any:

@@ -182,6 +182,23 @@ class Traces:
         return cls(**plain, content_keys=frozenset(content["keys"]), content_bytes=content["max_bytes"])
 
 
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Whose answers are looked at: `share` of those of `models`, `max_per_second` of all workers together.
+    `headers` of providers go with them."""
+
+    share: float
+    max_per_second: float
+    headers: tuple[str, ...]
+    models: frozenset[str]
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Watching:
+        """From `policy.drift_compile`'s table."""
+        models = frozenset(table["models"])
+        return cls(table["share"], table["max_per_second"], tuple(table["headers"]), models)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything the line looks up. `keys` is by the SHA-256 digest of the key's text."""
@@ -198,6 +215,8 @@ class Snapshot:
     """Milliseconds since the epoch at which the policy was accepted."""
     traces: Traces | None = None
     """None: nobody takes any."""
+    watching: Watching | None = None
+    """None: no answers are looked at."""
 
     def key_of(self, token: bytes) -> Key | None:
         """The caller whose key this is. One hash and one lookup (0.3 µs), whatever the number of keys."""
@@ -219,7 +238,11 @@ class Snapshot:
         rules_of = [_rules_of_team(rules, team) for team in teams]
         keys = {
             bytes.fromhex(row["sha256"]): _key(
-                row, teams[row["team"]], models, routes, _rules_of_key(rules_of[row["team"]], row["name"])
+                row,
+                teams[row["team"]],
+                models,
+                routes,
+                () if row.get("apart") else _rules_of_key(rules_of[row["team"]], row["name"]),
             )
             for row in tables["keys"]
         }
@@ -232,6 +255,7 @@ class Snapshot:
             rules=rules,
             stamp=tables.get("stamp", 0),
             traces=Traces.from_table(tables["traces"]) if tables.get("traces") else None,
+            watching=Watching.from_table(tables["drift"]) if tables.get("drift") else None,
         )
 
 
@@ -285,7 +309,9 @@ def _key(
         team=team,
         expires_s=row["expires"],
         models={models[index].name: models[index] for index in row["models"]},
-        routes=tuple(route for route in routes if route.match.may_hold_for(team=team, key=row["name"])),
+        routes=()
+        if row.get("apart")
+        else tuple(route for route in routes if route.match.may_hold_for(team=team, key=row["name"])),
         families=frozenset(row["pass_through"]),
         names=tuple(_any_of(tuple(patterns)) for patterns in row["names"]) if row["pass_through"] else (),
         rules=rules,

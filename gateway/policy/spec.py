@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from gateway.policy.amounts import Tokens
+from gateway.policy.drift_spec import DriftSpec, ModelWatchSpec
 from gateway.policy.parts import MatchSpec, SecretRef, Spec, TextOrSecret
 from gateway.policy.providers import PRESETS
 from gateway.policy.quota_spec import AlertsSpec, BudgetSpec, LimitSpec, StoreSpec, TargetLimitsSpec
@@ -275,6 +276,9 @@ class ModelSpec(Spec):
     ] = 15.0
     retries: Retries = Retries()
     health: Health = Health()
+    drift: Annotated[
+        ModelWatchSpec | None, Field(description="How its answers are watched, where not as all others.")
+    ] = None
 
     @model_validator(mode="after")
     def _weights(self) -> ModelSpec:
@@ -401,14 +405,25 @@ class PolicySpec(Spec):
         list[BudgetSpec], Field(max_length=1000, description="US dollars per time. All that match hold.")
     ] = []
     store: Annotated[StoreSpec, Field(description="Where limits and budgets are kept.")] = StoreSpec()
-    alerts: Annotated[AlertsSpec | None, Field(description="Who is told that a budget runs out.")] = None
+    alerts: Annotated[AlertsSpec | None, Field(description="Who is told of budgets and drift.")] = None
+    drift: Annotated[DriftSpec, Field(description="Whether models' answers change.")] = DriftSpec()
     telemetry: Annotated[TelemetrySpec, Field(description="Traces.")] = TelemetrySpec()
     admin: Annotated[AdminSpec, Field(description="The admin API.")] = AdminSpec()
+
+    def watches_drift(self) -> bool:
+        """Whether any model's answers are watched."""
+        return any(
+            self.drift.enabled
+            if model.drift is None or "enabled" not in model.drift.model_fields_set
+            else model.drift.enabled
+            for model in self.models.values()
+        )
 
 
 def named_files(spec: PolicySpec) -> frozenset[str]:
     """The files that a policy names: secrets, certificates and their keys."""
     store = [spec.store.redis] + ([] if spec.alerts is None else [spec.alerts.webhook, spec.alerts.secret])
+    store.append(spec.drift.privacy.key)
     files: list[str | None] = [text.file for text in store if isinstance(text, SecretRef)]
     for provider in spec.providers.values():
         texts = (*provider.secrets, *provider.headers.values(), provider.proxy)

@@ -16,6 +16,7 @@ from gateway.quota.contract import (
     SLOTS,
     Balance,
     Exchange,
+    Recall,
     Refusal,
     Reply,
     Terms,
@@ -89,8 +90,9 @@ class Book(Shelf):
             owner.asked_ms = now_ms
             for bucket_id, wish in exchange.wishes.items():
                 self._grant_wish(owner, bucket_id, wish, reply, now_ms)
-        reply.shut.extend(owner.untold)
-        owner.untold.clear()
+        if not exchange.final:
+            reply.shut.extend(owner.untold)
+            owner.untold.clear()
         reply.owners = sum(
             other.state == ALIVE and now_ms - other.asked_ms <= ASKED_MS for other in self.owners.values()
         )
@@ -371,15 +373,19 @@ class Book(Shelf):
         if all(holders is None for holders in found.values()):
             return False
         for bucket_id, holders in found.items():
-            names = sorted({self.owners[key].name for key in holders or ()})
-            if names:
-                reply.recalls.setdefault(bucket_id, []).extend(names)
-                self._shut(self.buckets[bucket_id], holders or ())
+            if holders:
+                asked = sorted(map(self._recall, holders))
+                reply.recalls.setdefault(bucket_id, []).extend(asked)
+                self._shut(self.buckets[bucket_id], holders)
         for bucket_id in want.needs:
             # Also of what suffices now: a slice of that would leave this want short of it in the end.
             wait_for(self.buckets[bucket_id], owner.key, now_ms)
         reply.parked[want.id] = list(found)
         return True
+
+    def _recall(self, key: str) -> Recall:
+        holder = self.owners[key]
+        return Recall(holder.name, holder.epoch, holder.seq)
 
     def _grant_wish(self, owner: Owner, bucket_id: str, wish: int, reply: Reply, now_ms: int) -> None:
         bucket = self.buckets[bucket_id]

@@ -73,6 +73,21 @@ class Refusal(NamedTuple):
     """What a want of this bucket alone could have now: a cap may shrink to fit it."""
 
 
+class Recall(NamedTuple):
+    """An owner that is to return what lies idle with it of a bucket: all that it was given in answers up to
+    the one to `seq`. What a later answer gave it was decided after the recall, and is its own."""
+
+    owner: str
+    epoch: int
+    seq: int
+
+    def is_answered_by(self, epoch: int, seq: int, *, acks: bool) -> bool:
+        """Whether an exchange of the owner says what became of it. It does if it was sent after the answer to
+        the recall's number had come, and names the bucket in `acks`; or after the next answer, which tells
+        the owner of the recall as well (`Reply.shut`). What is returned without that had crossed it."""
+        return epoch == self.epoch and (seq > self.seq + 1 or (acks and seq > self.seq))
+
+
 @dataclass(slots=True)
 class Exchange:
     """What an owner tells and asks. `seq` counts up from 1 in an epoch; the same again gets the same reply,
@@ -100,11 +115,12 @@ class Exchange:
     final: bool = False
     """True when wants are decided for the last time: nothing is parked any more. The keeper then asks, with
     `seq` 0 and nothing else, for wants that were parked; the same wants again get the same decision, until
-    the store is opened anew or the owner says `hello` without what it was given."""
+    the store is opened anew or the owner says `hello` without what it was given. The reply says nothing of
+    purses, for it may overtake one that has a number, or be overtaken."""
     acks: Sequence[str] = ()
-    """Recalled buckets of which the owner keeps nothing idle any more: what it had is in `returned`. It
-    answers a recall also if it had nothing. From then on its purse is shut, all that it still has counts as
-    held, and it is not told again (`Reply.shut`)."""
+    """Recalled buckets of which the owner keeps nothing idle any more: what it had, also by all answers
+    before this exchange, is in `returned`. It answers a recall also if it had nothing. From then on its purse
+    is shut, all that it still has counts as held, and it is not told again (`Reply.shut`)."""
 
 
 @dataclass(slots=True)
@@ -117,12 +133,13 @@ class Reply:
     refused: list[Refusal] = field(default_factory=list)
     parked: dict[int, list[str]] = field(default_factory=dict)
     """Wants that wait for a recall → the buckets that are short."""
-    recalls: dict[str, list[str]] = field(default_factory=dict)
-    """Bucket → the owners that hold something idle of it. They are to be asked for it (`Recall`)."""
+    recalls: dict[str, list[Recall]] = field(default_factory=dict)
+    """Bucket → the owners that hold something idle of it. They are to be asked for it."""
     back: dict[str, int] = field(default_factory=dict)
     """Deposits of refused wants that the owner may keep."""
     slices: dict[str, int] = field(default_factory=dict)
-    """Bucket → given beyond need. One with a slice (0 too) is open for the owner, one in `shut` not."""
+    """Bucket → given beyond need. One with a slice (0 too) is open for the owner, one in `shut` not, nor one
+    that was recalled with this reply's number or a later one."""
     shut: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
     """Shadow buckets that have less than nothing left."""
@@ -152,8 +169,11 @@ class Event(NamedTuple):
     kind: str
     """"recall": `owner` is to return what is idle of the buckets; "acked": `owner`, of another host, did;
     "wet": something came back to them."""
-    owner: str
     buckets: Sequence[str]
+    owner: str = ""
+    epoch: int = 0
+    seq: int = 0
+    """Of the recall (`Recall`), or of the exchange with the `acks`."""
 
 
 class Store(Protocol):

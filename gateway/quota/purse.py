@@ -68,6 +68,10 @@ class Purse:
     """Of the bucket, for as long as the store cannot be asked; `own_share` makes it."""
     returned: int = 0
     is_open: bool = False
+    opened: int = 0
+    """The number of the last answer that opened it."""
+    recalled: int = 0
+    """That of the last recall: answers up to it, which it overtook, do not open it."""
     is_named: bool = False
     """True once the store was told its terms."""
     need_at: int = ONE
@@ -146,6 +150,21 @@ class Purse:
     def name_of(self, part: int) -> str:
         """The account of a part."""
         return f"{self.bucket}#{part}" if self.terms.kind == ROLLING else self.bucket
+
+    def opens(self, seq: int) -> bool:
+        """An answer has a slice for it: it is open, unless a recall overtook that answer."""
+        if seq <= self.recalled:
+            return False
+        self.is_open, self.opened, self.low = True, seq, self.target() // LOW_WATER
+        return True
+
+    def heed(self, seq: int) -> bool:
+        """A recall came of what answers up to `seq` gave. False if a later one has opened it: it is not
+        meant."""
+        if self.opened > seq:
+            return False
+        self.recalled = max(seq, self.recalled)
+        return True
 
     def target(self) -> int:
         """What it would like to have: the demand of a second, and at least a thousandth of the limit."""

@@ -348,10 +348,12 @@ class Purses:
             decided += self._serve_queue(now_s)
         return decided
 
-    def recalled(self, buckets: Sequence[str]) -> None:
-        """Somebody waits for what is idle of these: nothing of them is kept."""
-        self._acks.update(buckets)
-        for purse in self._known(buckets):
+    def recalled(self, seq: int, buckets: Sequence[str]) -> None:
+        """Somebody waits for what is idle of these by answers up to `seq`: nothing of it is kept. What a
+        later answer gave was decided when nobody waited any more."""
+        kept = {purse.bucket for purse in self._known(buckets) if not purse.heed(seq)}
+        self._acks.update(bucket for bucket in buckets if bucket not in kept)
+        for purse in self._known(self._acks):
             self._shut(purse)
 
     def wet(self, buckets: Sequence[str]) -> None:
@@ -359,7 +361,7 @@ class Purses:
         for purse in self._known(buckets):
             purse.dry_until_s = 0.0
 
-    def _known(self, buckets: Sequence[str]) -> list[Purse]:
+    def _known(self, buckets: Iterable[str]) -> list[Purse]:
         return [self._purses[bucket] for bucket in buckets if bucket in self._purses]
 
     def switch(self, terms: Mapping[str, Terms]) -> None:
@@ -440,17 +442,13 @@ class Purses:
 
     def _take_in(self, reply: Reply) -> None:
         for bucket, amount in reply.slices.items():
-            purse = self._purses.get(bucket)
-            if purse is not None:
-                purse.is_open = True
-                purse.low = purse.target() // 4
-                self._gain(bucket, amount)
+            if bucket in self._purses and self._purses[bucket].opens(reply.seq):
+                self._acks.discard(bucket)  # A recall before is over, and it keeps what it has.
+            self._gain(bucket, amount)
         for purse in self._known(reply.shut):
             self._shut(purse)
-        for bucket, terms in reply.edited.items():
-            purse = self._purses.get(bucket)
-            if purse is not None:
-                purse.terms = terms
+        for purse in self._known(reply.edited):
+            purse.terms = reply.edited[purse.bucket]
 
     def _granted(self, ask: Ask) -> Hold | None:
         """What was granted is ours; a hold of it, or None if nobody waits for it."""

@@ -140,12 +140,10 @@ class Shelf:
             bucket_id, part = account_of(account)
             bucket = self._find(bucket_id)
             if bucket is None:
-                # Nobody told its terms since the store lost it. Money is not forgotten for that: it is owed
-                # until the terms come, which are an edit then.
-                if not bucket_id.rpartition("|")[2]:
+                terms = self.rules.get(rule_of(bucket_id)) or _owed(account)
+                if terms is None:
                     continue
-                kind = Terms(ROLLING, 0, window_ms=1) if "#" in account else Terms(MONEY, 0)
-                bucket = self._create(bucket_id, kind._replace(stamp=-1), now_ms)
+                bucket = self._create(bucket_id, terms, now_ms)
             out = self._out(bucket, owner)
             rolling = bucket.terms.kind == ROLLING
             fresh = amount - (out.parts.get(part, 0) if rolling else out.used)
@@ -165,6 +163,15 @@ class Shelf:
         if amount:
             self.changes.post(account, amount)
             self.changes.entries.append(Entry(now_ms, account, kind, amount, who))
+
+
+def _owed(account: str) -> Terms | None:
+    """Of a bucket whose terms nobody told since the store lost it. Money is not forgotten for that: it is
+    owed until the terms come, which are an edit then. None: it is no money."""
+    if not account_of(account)[0].rpartition("|")[2]:
+        return None
+    terms = Terms(ROLLING, 0, window_ms=1) if "#" in account else Terms(MONEY, 0)
+    return terms._replace(stamp=-1)
 
 
 def sum_moved(moved: dict[str, int], bucket: Bucket, more: Moved) -> None:

@@ -303,16 +303,11 @@ class RedisStore:
             try:
                 await pubsub.subscribe(*(self._tag + name for name in ("recalled", "acked", "wet")))
                 async for message in pubsub.listen():
-                    first, *rest = message["data"].split("\n")
-                    match message["channel"].removeprefix(self._tag):
-                        case "recalled":
-                            for owner in rest:
-                                if owner.startswith(own):
-                                    yield Event("recall", owner, (first,))
-                        case "acked" if not first.startswith(own):
-                            yield Event("acked", first, rest)
-                        case "wet":
-                            yield Event("wet", "", (first, *rest))
+                    for event in words.events_of(
+                        message["channel"].removeprefix(self._tag), message["data"].split("\n")
+                    ):
+                        if event.kind == "wet" or event.owner.startswith(own) == (event.kind == "recall"):
+                            yield event
             except (RedisError, RedisClusterException, OSError):
                 await asyncio.sleep(RECONNECT_S)
             finally:

@@ -82,14 +82,15 @@ class _SentinelPool(_Patient, SentinelConnectionPool):
     """Of the master that sentinels name."""
 
 
-def client_of(url: str, deadline_s: float) -> Any:
-    """A client; connects when it is first asked. `ValueError`: not an address, in words without it."""
+def client_of(url: str, deadline_s: float, *, decode: bool = True) -> Any:
+    """A client; connects when it is first asked. Answers are texts, or bytes if not `decode`. `ValueError`:
+    not an address, in words without it."""
     options: dict[str, Any] = {
         # A script that was applied and not answered would be applied again, unknown to who asked.
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
         "socket_connect_timeout": CONNECT_S,
-        "decode_responses": True,
+        "decode_responses": decode,
         "protocol": 2,
     }
     scheme, _, rest = url.partition("://")

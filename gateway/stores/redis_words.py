@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from gateway.quota.contract import Balance, Exchange, OwnerState, Refusal, Reply, Terms
+from gateway.quota.contract import Balance, Event, Exchange, OwnerState, Recall, Refusal, Reply, Terms
 from gateway.wire.json import dumps
 
 MOST = 1 << 53
@@ -165,7 +165,7 @@ def reply_from(said: Sequence[Any]) -> Reply:
             for want, bucket, wait, dry, held, free in refused
         ],
         parked=dict(parked),
-        recalls=dict(recalls),
+        recalls={bucket: [Recall(*each) for each in asked] for bucket, asked in recalls},
         back=dict(back),
         slices=dict(slices),
         shut=shut,
@@ -173,6 +173,19 @@ def reply_from(said: Sequence[Any]) -> Reply:
         edited=dict(map(terms_from, edited)),
         owners=owners,
     )
+
+
+def events_of(channel: str, said: Sequence[str]) -> list[Event]:
+    """What was published: a bucket, and of each owner that is asked for it its name, epoch and number; an
+    owner's name, epoch and number, and what it acknowledges; or what became wet."""
+    if channel == "recalled":
+        bucket, *owners = said
+        named = zip(owners[::3], owners[1::3], owners[2::3], strict=True)
+        return [Event("recall", (bucket,), owner, int(epoch), int(seq)) for owner, epoch, seq in named]
+    if channel == "acked":
+        owner, epoch, seq, *buckets = said
+        return [Event("acked", buckets, owner, int(epoch), int(seq))]
+    return [Event("wet", said)]
 
 
 def balance_from(said: Sequence[Any]) -> Balance:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
-from gateway.telemetry import table
+from gateway.telemetry import drift_table, probe_table, table
+from gateway.telemetry.metric import Metric
 from gateway.telemetry.slots import SlotFile
-from gateway.telemetry.table import Metric
 from gateway.usage import KINDS, Usage
 
 NONE, OTHER = "_none", "_other"
@@ -238,6 +238,15 @@ class Meters:
         """Traces that found no room on their way to control."""
         self._count(table.TRACE_DROPPED, ("worker",), calls)
 
+    def unwatched(self, reason: str, answers: int = 1) -> None:
+        """Answers that are not looked at for drift: "rate", "failed", "too_long"."""
+        self._count(drift_table.DRIFT_SKIPPED, (reason,), answers)
+
+    def answer_dropped(self, answers: int) -> None:
+        """Answers that found no room on their way to who looks at them."""
+        if answers:
+            self._count(drift_table.DRIFT_SKIPPED, ("queue_full",), answers)
+
     def _count(self, metric: Metric, labels: tuple[str, ...], by: int = 1) -> None:
         slot = self._counters.get((metric, labels))
         if slot is None:
@@ -255,8 +264,10 @@ class ControlMeters:
     """The metrics of control."""
 
     __slots__ = (
+        "_drifts",
         "_dropped",
         "_exports",
+        "_features",
         "_processor",
         "_reloads",
         "_slots",
@@ -276,6 +287,8 @@ class ControlMeters:
             for ok in (True, False)
         }
         self._processor: dict[str, int] = {}
+        self._drifts: dict[tuple[Metric, tuple[str, ...]], int] = {}
+        self._features: Histogram | None = None
         self._reloads = {
             accepted: slots.series(table.POLICY_RELOADS, ("accepted" if accepted else "rejected",))
             for accepted in (True, False)
@@ -307,6 +320,36 @@ class ControlMeters:
     def trace_dropped(self, calls: int) -> None:
         """Traces that could not be exported."""
         self._values[self._traces_dropped] += calls
+
+    def drift_skipped(self, reason: str, answers: int = 1) -> None:
+        """Answers that were not judged."""
+        self._drift((drift_table.DRIFT_SKIPPED, (reason,)), answers)
+
+    def drift_analyzed(self, model: str, target: str) -> None:
+        """An answer was judged."""
+        self._drift((drift_table.DRIFT_ANALYZED, (model, target)), 1)
+
+    def identity_changed(self, model: str, target: str, field: str) -> None:
+        """A target's answers name something else in a field."""
+        self._drift((drift_table.IDENTITY_CHANGES, (model, target, field)), 1)
+
+    def drift_took(self, seconds: float) -> None:
+        """Reading and judging one answer."""
+        if self._features is None:
+            self._features = Histogram(self._slots, drift_table.DRIFT_FEATURE_SECONDS, ())
+        self._features.observe(seconds)
+
+    def probed(self, suite: str, target: str, result: str, nanousd: int) -> None:
+        """A golden prompt was answered ("ok"), was not ("error"), or was too dear ("budget")."""
+        self._drift((probe_table.PROBE_RUNS, (suite, target, result)), 1)
+        if nanousd:
+            self._drift((probe_table.PROBE_COST, (suite, target)), nanousd)
+
+    def _drift(self, series: tuple[Metric, tuple[str, ...]], by: int) -> None:
+        at = self._drifts.get(series)
+        if at is None:
+            at = self._drifts[series] = self._slots.series(*series)
+        self._values[at] += by
 
     def log_dropped(self, lines: int) -> None:
         """Log lines that could not be written."""

@@ -7,7 +7,7 @@ name in the table again, so that dashboards and rules work on either way; attrib
 
 from __future__ import annotations
 
-from gateway.telemetry.table import Metric
+from gateway.telemetry.metric import Metric
 
 _UNITS = {"seconds": "s", "bytes": "By", "usd": "{usd}", "tokens": "{token}", "ratio": "1"}
 _SUFFIXED = ("seconds", "bytes", "ratio")

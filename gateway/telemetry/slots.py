@@ -14,7 +14,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.telemetry.table import BY_NAME, SERIES_OVERFLOW, Metric
+from gateway.telemetry.metric import Metric
+from gateway.telemetry.table import BY_NAME, SERIES_OVERFLOW
 
 SLOTS = 131_072
 SERIES_PER_METRIC = 5_000

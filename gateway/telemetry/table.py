@@ -6,26 +6,9 @@ the `gen_ai_*` metrics are the advisory boundaries of the OpenTelemetry GenAI co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from gateway.telemetry import drift_table, probe_table
+from gateway.telemetry.metric import NANO, Metric
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the table. Counters carry their `_total` in the name."""
-
-    name: str
-    kind: str
-    """"counter", "gauge" or "histogram"."""
-    unit: str
-    labels: tuple[str, ...]
-    help: str
-    buckets: tuple[float, ...] = ()
-    """Upper bounds of a histogram's buckets in `unit`, without +Inf."""
-    scale: float = 1.0
-    """What one unit of a slot is worth: 1e-9 for nano-dollars and, in sums, nanoseconds."""
-
-
-_NANO = 1e-9
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
 _FIRST_TOKEN = (
     0.001,
@@ -87,7 +70,7 @@ COST = Metric(
     "usd",
     ("team", "key", "model", "target"),
     "What answers cost, in US dollars.",
-    scale=_NANO,
+    scale=NANO,
 )
 TOKENS = Metric(
     "headgate_tokens_total",
@@ -106,7 +89,7 @@ OVERHEAD = Metric(
     (),
     "Time added: last request byte in to first upstream byte out, first answer byte in to first byte out.",
     _OVERHEAD,
-    _NANO,
+    NANO,
 )
 FIRST_TOKEN = Metric(
     "headgate_first_token_seconds",
@@ -115,7 +98,7 @@ FIRST_TOKEN = Metric(
     ("model", "target"),
     "Time from the request to the first content of a stream.",
     _FIRST_TOKEN,
-    _NANO,
+    NANO,
 )
 STREAM_STALLS = Metric(
     "headgate_stream_stalls_total",
@@ -142,7 +125,7 @@ CONNECTION_WAIT = Metric(
     ("provider",),
     "How long calls waited for a new connection to a provider, or for one of those it may have.",
     _WAITS,
-    _NANO,
+    NANO,
 )
 SHED = Metric(
     "headgate_shed_total",
@@ -183,7 +166,7 @@ STORE_ROUND_TRIP = Metric(
     (),
     "How long the store of limits and budgets took to answer the keeper.",
     _WAITS,
-    _NANO,
+    NANO,
 )
 STORE_OUTAGES = Metric(
     "headgate_store_outages_total",
@@ -222,7 +205,7 @@ OVERSHOOT = Metric(
     "usd",
     (),
     "What providers billed beyond the most that a call could cost: 0 unless one of them cheats.",
-    scale=_NANO,
+    scale=NANO,
 )
 _BUDGET = ("budget", "subject")
 BUDGET_LIMIT = Metric(
@@ -231,7 +214,7 @@ BUDGET_LIMIT = Metric(
     "usd",
     _BUDGET,
     "What may be spent in the window under way, top-ups included.",
-    scale=_NANO,
+    scale=NANO,
 )
 BUDGET_HELD = Metric(
     "headgate_budget_held_usd",
@@ -239,7 +222,7 @@ BUDGET_HELD = Metric(
     "usd",
     _BUDGET,
     "The most that calls under way may still cost.",
-    scale=_NANO,
+    scale=NANO,
 )
 BUDGET_SPENT = Metric(
     "headgate_budget_spent_usd",
@@ -247,7 +230,7 @@ BUDGET_SPENT = Metric(
     "usd",
     _BUDGET,
     "What is spent in the window under way.",
-    scale=_NANO,
+    scale=NANO,
 )
 BUDGET_STARTS = Metric(
     "headgate_budget_window_start_timestamp_seconds",
@@ -285,7 +268,7 @@ LOOP_LAG = Metric(
     ("process",),
     "How late a process comes to what is due: its own wait for the processor and for its longest callback.",
     _WAITS,
-    _NANO,
+    NANO,
 )
 PROCESS_CPU = Metric(
     "headgate_process_cpu_seconds_total",
@@ -293,7 +276,7 @@ PROCESS_CPU = Metric(
     "seconds",
     ("process",),
     "Processor time in user and system mode.",
-    scale=_NANO,
+    scale=NANO,
 )
 PROCESS_MEMORY = Metric(
     "headgate_process_resident_bytes",
@@ -348,7 +331,7 @@ GEN_AI_OPERATION_DURATION = Metric(
     (*_GEN_AI, "error_type"),
     "How long the provider took, as its client sees it.",
     _SECONDS,
-    _NANO,
+    NANO,
 )
 GEN_AI_REQUEST_DURATION = Metric(
     "gen_ai_server_request_duration_seconds",
@@ -357,7 +340,7 @@ GEN_AI_REQUEST_DURATION = Metric(
     (*_GEN_AI, "error_type"),
     "How long the whole call took, as its caller sees it.",
     _SECONDS,
-    _NANO,
+    NANO,
 )
 GEN_AI_TIME_TO_FIRST_TOKEN = Metric(
     "gen_ai_server_time_to_first_token_seconds",
@@ -366,7 +349,7 @@ GEN_AI_TIME_TO_FIRST_TOKEN = Metric(
     _GEN_AI,
     "Time to the first content of a stream.",
     _FIRST_TOKEN,
-    _NANO,
+    NANO,
 )
 GEN_AI_TIME_PER_OUTPUT_TOKEN = Metric(
     "gen_ai_server_time_per_output_token_seconds",
@@ -375,8 +358,9 @@ GEN_AI_TIME_PER_OUTPUT_TOKEN = Metric(
     _GEN_AI,
     "Time per output token after the first, for streams.",
     _PER_TOKEN,
-    _NANO,
+    NANO,
 )
 
-ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+_ROWS = (*list(globals().values()), *vars(drift_table).values(), *vars(probe_table).values())
+ALL: tuple[Metric, ...] = tuple(value for value in _ROWS if isinstance(value, Metric))
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in ALL}

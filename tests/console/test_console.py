@@ -6,14 +6,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from axe_core_python.base import AXE_SCRIPT
 from playwright.async_api import Page
 
-from tests.conftest import StartGateway
+from tests.conftest import StartGateway, StartSimulator
 from tests.console.conftest import OpenWindow, Window
 from tests.console.world import Traffic
-from tests.running import Gateway
+from tests.drift.test_gateway import WATCH, calls
+from tests.running import Gateway, policy_for
 
 pytestmark = pytest.mark.system
 
@@ -295,3 +297,29 @@ async def test_numbers_are_written_as_people_read_them(company: Company, window:
         [[kind, value] for kind, value, _ in WRITTEN],
     )
     assert written == [text for _, _, text in WRITTEN]
+
+
+async def test_drift_is_shown_explained_and_compared(
+    serve: StartGateway, simulate: StartSimulator, http: aiohttp.ClientSession, window: OpenWindow
+) -> None:
+    simulator = await simulate(change_at=301, change_style="terse")
+    gateway = await serve(policy_for(str(simulator.url), rest=WATCH))
+    await calls(http, gateway, range(300))
+    one = await window(gateway.admin)
+    await one.open()
+    await one.page.wait_for_selector("#drift-table td:nth-child(3) .badge.good")
+    assert await one.page.locator("#notices .notice", has_text="answers").count() == 0
+    await calls(http, gateway, range(300, 400))
+    await one.page.wait_for_selector("#drift-table td:nth-child(3) .badge.bad")
+    said = await one.text("#drift-table")
+    assert "upstream/gpt-4o" in said and "→" in said and "it is the model" in said
+    assert "the answers of upstream/gpt-4o (gpt-4o) changed" in await one.text("#notices")
+    compare = one.page.get_by_role("button", name="Compare gpt-4o on upstream/gpt-4o")
+    await compare.click()
+    await one.page.wait_for_selector("#drift-compare figure svg")
+    assert await one.page.locator("#drift-compare figure").count() == 8
+    length = one.page.locator("#drift-compare figure svg").first
+    assert "most are" in str(await length.get_attribute("aria-label"))
+    assert await faults(one.page) == []
+    await compare.click()
+    await one.page.wait_for_selector("#drift-compare", state="hidden")

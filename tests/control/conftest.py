@@ -100,7 +100,9 @@ async def serve_admin(fake: Fake, tmp_path: Path) -> AsyncIterator[Serve]:
 
         async def start(*, loopback: bool = True) -> str:
             port = AdminPort(
-                build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), console(), loopback=loopback)
+                build_app(
+                    fake, Exposition(tmp_path, lambda: ()), [no_budgets(), console()], loopback=loopback
+                )
             )
             listener = socket.create_server(("127.0.0.1", 0))
             await port.start(listener)

@@ -30,7 +30,7 @@ GUARDED = {
 
 
 def test_every_route_is_in_these_tables(fake: Fake, tmp_path: Path) -> None:
-    app = build_app(fake, Exposition(tmp_path, lambda: ()), no_budgets(), console(), loopback=True)
+    app = build_app(fake, Exposition(tmp_path, lambda: ()), [no_budgets(), console()], loopback=True)
     routes = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()

@@ -72,7 +72,7 @@ def routes(fake: Fake, folder: Path) -> dict[str, set[str]]:
     """Path → methods, as the application itself has them."""
     found: dict[str, set[str]] = {}
     for route in build_app(
-        fake, Exposition(folder, lambda: ()), no_budgets(), console(), loopback=True
+        fake, Exposition(folder, lambda: ()), [no_budgets(), console()], loopback=True
     ).router.routes():
         assert route.resource is not None
         found.setdefault(route.resource.canonical, set()).add(route.method)

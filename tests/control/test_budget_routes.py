@@ -54,7 +54,7 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
         routes = BudgetRoutes(at.link, lambda: at.rules, at.now)
         (tmp_path / "none").mkdir()
         exposition = Exposition(tmp_path / "none", lambda: ())
-        served = AdminPort(build_app(Fake(), exposition, routes, console(), loopback=True))
+        served = AdminPort(build_app(Fake(), exposition, [routes, console()], loopback=True))
         listener = socket.create_server(("127.0.0.1", 0))
         await served.start(listener)
         stack.push_async_callback(served.close)

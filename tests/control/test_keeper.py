@@ -79,7 +79,7 @@ async def test_want_is_granted_from_what_lay_idle_elsewhere(home: House) -> None
     home.keeper._exchanges.recall_s = 30.0
     reply = await poor.wants(1, calls=4)
     assert reply.parked == {1: named(["calls"])} and reply.recalls == {}
-    assert await rich.told(RECALL) == named(["calls"])
+    assert await rich.told(RECALL) == [1, named(["calls"])]
     await rich.exchange(returned=full({"calls": 10}), acks=named(["calls"]))
     late = await poor.answer()
     assert (late.seq, late.granted) == (0, [1])
@@ -95,7 +95,7 @@ async def test_want_is_decided_when_an_owner_never_answers(home: House) -> None:
     assert [refusal.id for refusal in late.refused] == [1]
     # uvloop's timers count whole milliseconds.
     assert round(loop.time() - begun_s, 3) >= 0.005
-    assert await rich.told(RECALL) == named(["calls"])
+    assert await rich.told(RECALL) == [1, named(["calls"])]
 
 
 async def test_exchange_that_crossed_the_recall_is_no_answer_to_it(home: House) -> None:
@@ -126,10 +126,12 @@ async def test_owner_of_another_host_answers_by_an_event(home: House) -> None:
     home.store.given["far/worker-0", "calls|all|"] = 10
     assert (await poor.wants(1, calls=4)).parked
     home.store.returned["far/worker-0", "calls|all|"] = 10
-    await home.store.happened.put(Event("acked", "far/worker-0", named(["calls"])))
+    await home.store.happened.put(Event("acked", named(["calls"]), "far/worker-0", 1, 1))
     assert (await poor.answer()).granted == [1]
-    await home.store.happened.put(Event("recall", "worker-0", named(["calls"])))
-    assert await poor.told(RECALL) == named(["calls"])
+    await home.store.happened.put(Event("recall", named(["calls"]), "worker-0", 1, 1))
+    assert await poor.told(RECALL) == [1, named(["calls"])]
+    await home.store.happened.put(Event("recall", named(["calls"]), "worker-0", 2, 1))
+    assert await poor.is_told_nothing(), "it is another life's, which counts anew"
 
 
 # dry buckets

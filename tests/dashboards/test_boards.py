@@ -46,7 +46,14 @@ def test_what_is_committed_is_what_the_table_makes() -> None:
 
 
 def test_there_is_a_dashboard_for_each_question() -> None:
-    assert {path.stem for path in FILES} == {"overview", "cost", "reliability", "limits", "providers"}
+    assert {path.stem for path in FILES} == {
+        "overview",
+        "cost",
+        "reliability",
+        "limits",
+        "providers",
+        "drift",
+    }
     assert len(QUERIES) > 100
 
 

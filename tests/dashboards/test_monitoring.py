@@ -39,7 +39,7 @@ def test_prometheus_takes_what_is_to_be_added(tmp_path: Path, system_tool: Calla
     (added,) = (text for kind, text in BLOCKS if kind == "yaml")
     shutil.copytree(ROOT / "dashboards" / "rules", tmp_path / "rules")
     (tmp_path / "prometheus.yml").write_text(added)
-    assert "3 rule files found" in run(
+    assert "4 rule files found" in run(
         system_tool("promtool"), "check", "config", str(tmp_path / "prometheus.yml")
     )
 

@@ -20,6 +20,7 @@ RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 ASKED_FOR = ("Availability", "FirstToken", "CostSpike", "BudgetForecast", "BudgetOvershoot", "TargetDown")
 ASKED_FOR += ("FallbackRate", "LimitSaturated", "StoreDown", "PolicyReloadFailed", "PolicyOld", "Absent")
 ASKED_FOR += ("TelemetryDropped", "WorkerRestarts", "SeriesOverflow")
+ASKED_FOR += ("Drift", "DriftNotice", "DriftBlind", "IdentityChanged", "ProbeDrift")
 """What somebody is told of, among others."""
 
 

@@ -28,14 +28,18 @@ from tests.running import ROOT, Gateway, eventually
 from tests.stores.redis_server import RedisServer
 from tests.test_docs import blocks_of
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(360)]
 
-LOAD_S, CALLS_PER_S = 60, 25
+LEAST_S, MOST_S, CALLS_PER_S = 60, 180, 25
+SCRAPES_S = 3
+"""Scrapes of Prometheus in this time see what stands now."""
 MOST_CONNECTIONS = 100
-FILLED = {**promql.ANY, "__rate_interval": "10s", "__range": f"{LOAD_S}s", "job": JOB}
+FILLED = {**promql.ANY, "__rate_interval": "10s", "__range": f"{MOST_S}s", "job": JOB}
 
 NO_OTLP = "no OTLP endpoint is given to the gateway of the show"
 A_WEEK = "compares with a week ago"
+ALL = "there is time for all answers of the show"
+SAME = "the providers of the show say one name"
 FEW = "a handful of names find room for their series"
 EXPECTED_EMPTY: dict[str, str] = {
     "cost: This week and last week B": A_WEEK,
@@ -44,6 +48,10 @@ EXPECTED_EMPTY: dict[str, str] = {
     "alert HeadgateSeriesOverflow 1": FEW,
     "reliability: Series without room A": FEW,
     "runbook series-overflow 1": FEW,
+    "drift: Another name in the answers A": SAME,
+    "alert HeadgateIdentityChanged 1": SAME,
+    "runbook drift 4": SAME,
+    "alert HeadgateDriftBlind 1": ALL,
 }
 """Where a query stands → why it has no data in a minute of the show. What has data does not belong here."""
 
@@ -69,7 +77,9 @@ async def prometheus(
 @pytest.fixture
 async def gateway(serve: StartGateway, simulate: StartSimulator, redis: RedisServer) -> Gateway:
     """The demonstration: its policy, its two providers, its Redis."""
-    north = await simulate(first_token_ms=50, tokens_per_s=400, output_tokens=80)
+    north = await simulate(
+        first_token_ms=50, tokens_per_s=400, output_tokens=80, change_at=240, change_style="terse"
+    )
     south = await simulate(first_token_ms=150, tokens_per_s=200, output_tokens=120)
     return await serve(
         (ROOT / "dashboards/demo/policies/demo.yaml").read_text(),
@@ -110,18 +120,25 @@ async def is_refused_for_want_of_a_store(gateway: Gateway) -> bool:
 
 
 async def loaded(gateway: Gateway, redis: RedisServer, http: aiohttp.ClientSession) -> tuple[float, float]:
-    """A minute of the demonstration's load; its begin and its end, by the clock."""
-    environ = {"HEADGATE_URL": gateway.url, "CALLS_PER_S": str(CALLS_PER_S), "SECONDS": str(LOAD_S)}
+    """A minute of the demonstration's load, or more, until drift was acted on; its begin and its end, by the
+    clock."""
+    environ = {"HEADGATE_URL": gateway.url, "CALLS_PER_S": str(CALLS_PER_S), "SECONDS": str(MOST_S)}
     script = ROOT / "dashboards/demo/load.py"
     begin_s = time.time()
     load = await asyncio.create_subprocess_exec(sys.executable, str(script), env={**os.environ, **environ})
     try:
-        await asyncio.sleep(LOAD_S / 4)
+        await asyncio.sleep(LEAST_S / 4)
         await accidents(gateway, redis, http)
-        assert await load.wait() == 0
+        await asyncio.sleep(begin_s + LEAST_S - time.time())
+        await eventually(
+            lambda: gateway.metric("headgate_drift_action"), within_s=begin_s + MOST_S - time.time()
+        )
+        await asyncio.sleep(SCRAPES_S)
+        assert load.returncode is None, "the load ended by itself"
     finally:
         if load.returncode is None:
             load.kill()
+            await load.wait()
     return begin_s, time.time() - 1
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from gateway.control.exchanges import Exchanges
 from gateway.control.kept_store import KeptStore
 from gateway.link.keeper_end import LedgerEnd
-from gateway.quota.contract import Exchange, Reply, StoreDown
-from tests.escrow.virtual import Pipe
+from gateway.quota.contract import Exchange, Reply, StoreDown, Terms
+from tests.escrow.virtual import Fate, Pipe
 from tests.escrow.worker import Worker, World
 
 
@@ -44,15 +44,19 @@ class Way:
         self.die_after: Callable[[], None] | None = None
         self.replayed: Callable[[str], None] | None = None
         """Hears what was different when an exchange was said twice; None: none is."""
+        self.before_edit: Callable[[Mapping[str, Terms]], None] = lambda terms: None
+        self.lag_s: Callable[[tuple[Any, ...]], float] | None = None
+        """What is asked → how long it is on its way, and then its answer: later ones overtake it."""
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._store, name)
 
         async def asked(*arguments: Any) -> Any:
-            if self.is_dead:
-                await asyncio.get_running_loop().create_future()
+            await self._travel(arguments)
             if self.down == "before":
                 raise StoreDown("down")
+            if name == "set_terms":
+                self.before_edit(arguments[0])
             result = await operation(*arguments)
             if name == "exchange" and self.replayed is not None:
                 await self._replay(operation, arguments[0], result)
@@ -62,11 +66,18 @@ class Way:
                     die, self.die_after = self.die_after, None
                     die()
                     await asyncio.get_running_loop().create_future()
+            await self._travel(arguments)
             if self.down:
                 raise StoreDown("down")
             return result
 
         return asked
+
+    async def _travel(self, arguments: tuple[Any, ...]) -> None:
+        if self.lag_s is not None:
+            await asyncio.sleep(self.lag_s(arguments))
+        if self.is_dead:
+            await asyncio.get_running_loop().create_future()
 
     async def _replay(self, operation: Any, exchange: Exchange, reply: Reply) -> None:
         """P7: the same exchange again changes nothing, and is answered alike."""
@@ -110,9 +121,10 @@ class Keeper:
         if not self.is_dead:
             callback()
 
-    def connect(self, worker: Worker, near: Any, delay_s: Callable[[], float]) -> Any:
+    def connect(self, worker: Worker, near: Any, fate: Fate, *, in_order: bool = True) -> Any:
         """A worker comes."""
-        pipe = self.pipes[worker.key] = Pipe(self.loop, self.world.dice, delay_s, self.world.fail)
+        pipe = Pipe(self.loop, self.world.dice, fate, self.world.fail, in_order=in_order)
+        self.pipes[worker.key] = pipe
         far = LedgerEnd(self, self.ends)
         return pipe.join(near, worker.run, far, self.run)
 

@@ -13,8 +13,9 @@ import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from gateway.control.store_choice import EMBEDDED, RECALL_S
 from gateway.link.journal import read_journal
 from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Exchange, Refusal, Reply, StoreDown, Terms
 from gateway.quota.purse import Purse, Spent
@@ -41,6 +42,10 @@ TERMS = {
     "seen-day": ("usd", Terms(MONEY, 5_000, shadow=True)),
     "seen-slots": ("concurrent", Terms(SLOTS, 2, shadow=True)),
 }
+DRAWN = tuple(TERMS)
+TERMS["crowd"] = ("usd", Terms(MONEY, 9_000))
+CROWDED = ("crowd", "slots")
+"""Rules of which there is enough for slices and never enough for all: what is idle is always called back."""
 EXACT = ("rpm", "tpm")
 """Rates of which nobody uses more than was held: P3 is exact for them."""
 SUBJECTS = ("key=a", "key=b")
@@ -68,6 +73,28 @@ WEIGHTS = {
 }
 
 
+class Line(NamedTuple):
+    """What becomes of messages between workers and the keeper, and between the keeper and its store."""
+
+    in_order: bool = True
+    slowest_s: float = 0.0004
+    doubled: float = 0.0
+    """This part of them comes twice, the second time perhaps much later."""
+    lost: float = 0.0
+    lag_s: float = 0.0
+    """The most that an operation of the store is on its way, and its answer."""
+    recall_s: float = RECALL_S[EMBEDDED]
+
+
+FAIR = Line()
+UNFAIR = Line(
+    in_order=False, slowest_s=0.001, doubled=0.05, lost=0.003, lag_s=0.002, recall_s=RECALL_S["redis"]
+)
+"""Everything may be lost, come twice, late and in any order."""
+CROSSING = UNFAIR._replace(lost=0.0)
+"""As unfair, but nothing is lost: for a time in which nothing fails."""
+
+
 CALM = {
     "begin": 60,
     "end": 40,
@@ -81,6 +108,10 @@ CALM = {
 """A time in which nothing fails: nobody is refused what lies idle, and nobody waits."""
 
 
+BUSTLE = {**CALM, "begin": 30, "end": 60, "flood": 6, "pass_time": 2}
+"""Calm, but purses are filled and emptied all the time."""
+
+
 class Machine(World):
     """One run."""
 
@@ -92,12 +123,17 @@ class Machine(World):
         make_store: Any,
         weights: Mapping[str, float] = WEIGHTS,
         *,
+        line: Line = FAIR,
+        drawn: Sequence[str] = DRAWN,
         every: int = 16,
         workers: int = 3,
     ) -> None:
         super().__init__(loop, random.Random(seed), folder)
         self.seed, self.steps = seed, 0
         self.make_store = make_store
+        self.line = line
+        self.drawn = drawn
+        """The rules that calls are under."""
         self.terms = {name: terms for name, (_, terms) in TERMS.items()}
         self.rules: dict[str, Rule] = {}
         for name, (measure, terms) in TERMS.items():
@@ -136,7 +172,7 @@ class Machine(World):
 
     async def start(self) -> None:
         self.store = self.make_store(self)
-        self.keeper = Keeper(self, self.store, self.meters, self.seen)
+        self.keeper = self._keeper()
         await self.keeper.open()
         await self.keeper.set_terms(self.terms)
         self.workers = [self._worker(name) for name in self.names]
@@ -149,7 +185,7 @@ class Machine(World):
         def connect(near: Any) -> Any:
             if worker.is_cut or self.keeper.is_dead:
                 raise ConnectionRefusedError
-            return self.keeper.connect(worker, near, self._delay_s)
+            return self.keeper.connect(worker, near, self._fate, in_order=self.line.in_order)
 
         self.loop.keepers[f"keeper/{name}"] = connect
         worker.link._dial = self.loop.create_task(worker.link._keep_connected())
@@ -158,7 +194,27 @@ class Machine(World):
     def _delay_s(self) -> float:
         if self.loop.time() < self.slow_until_s:
             return self.dice.choice((0.0, 0.002, 0.02, 0.15))
-        return self.dice.uniform(0.00005, 0.0004)
+        return self.dice.uniform(0.00005, self.line.slowest_s)
+
+    def _fate(self, kind: int) -> Sequence[float]:
+        line, first_s = self.line, self._delay_s()
+        fate = self.dice.random() if line.doubled or line.lost else 1.0
+        if fate < line.doubled:
+            self.count("doubled")
+            return first_s, self._delay_s() + self.dice.choice((0.0, 0.0, 0.003, 0.02, 0.2))
+        if fate < line.doubled + line.lost:
+            self.count("lost")
+            self.trouble(0.1)
+            return ()
+        return (first_s,)
+
+    def _keeper(self) -> Keeper:
+        keeper = Keeper(self, self.store, self.meters, self.seen)
+        keeper.way.before_edit = self._before_edit
+        keeper.exchanges.recall_s = self.line.recall_s
+        if self.line.lag_s:
+            keeper.way.lag_s = lambda asked: self.dice.uniform(0.0, self.line.lag_s)
+        return keeper
 
     @property
     def is_calm(self) -> bool:
@@ -225,7 +281,7 @@ class Machine(World):
     def seats(self, worker: Worker) -> list[tuple[Purse, int]]:
         seats = []
         dice = self.dice
-        for name in dice.sample(list(self.terms), dice.randint(1, 4)):
+        for name in dice.sample(self.drawn, dice.randint(1, min(4, len(self.drawn)))):
             rule = self.rules[name]
             purse = worker.purse(
                 rule, self.terms[name], dice.choice(SUBJECTS), WINDOW_MS if name == "day" else 0
@@ -268,6 +324,9 @@ class Machine(World):
             return None
         tokens, nanousd = call.amounts[1], call.amounts[7]
         used_tokens, used_nanousd = dice.randint(0, tokens), dice.randint(0, nanousd)
+        if self.drawn is CROWDED:
+            # Else there would soon be too little for slices.
+            return Spent(0, 0, 0, used_nanousd // 100)
         if how < 0.3:
             used_tokens, used_nanousd = tokens, nanousd
         elif how < 0.36 and not any(rule_name(purse.bucket) in EXACT for purse, _ in call.seats):
@@ -317,13 +376,22 @@ class Machine(World):
             self.parked[exchange.owner, want] = short
         for refusal in reply.refused:
             parked = self.parked.pop((exchange.owner, refusal.id), None)
+            if parked is None and exchange.final:
+                # It came with what others waited for, so the store hears of it only now, and calls nothing
+                # back for it.
+                self.count("came late")
+                continue
             if parked is not None and refusal.bucket not in parked:
                 # It fell short while the want waited for another one, which is not called back for again.
                 self.count("fell short meanwhile")
                 continue
             for other in self.workers:
                 purse = other.purses._purses.get(refusal.bucket)
-                if other.name != exchange.owner and purse is not None and purse.is_open and purse.balance > 0:
+                # More than was used may be, in a call that was given less: the store has taken that from
+                # what it gives at the moment, and does not know of so much.
+                known = self.store.book.buckets[refusal.bucket].outs.get(other.key)
+                idle = 0 if purse is None or known is None else min(purse.balance, known.out)
+                if other.name != exchange.owner and purse is not None and purse.is_open and idle > 0:
                     self.fail(
                         f"P4: {exchange.owner} is refused {refusal.bucket} while {other.key} has "
                         f"{purse.balance} idle"
@@ -437,7 +505,7 @@ class Machine(World):
         self.trouble(0.1)
         old = self.keeper
         self.store = self.store.again()
-        self.keeper = Keeper(self, self.store, self.meters, self.seen)
+        self.keeper = self._keeper()
         self.keeper.graves = old.graves
         self._tasks.append(self.loop.create_task(self._open_keeper()))
 
@@ -503,14 +571,6 @@ class Machine(World):
         )
         if base.kind == RATE:
             told = told._replace(limit=int(base.limit * min(1.0, factor)))
-        book = self.store.book
-        for bucket in book.buckets.values():
-            if rule_name(bucket.id) == name:
-                # P9: not above the new limit, or what is used and out already.
-                taken = (bucket.spent if bucket.is_money else 0) + bucket.out
-                self.caps[bucket.id] = (
-                    max(told.limit + bucket.adjusted, taken) if self.bad == [] else LIMITLESS
-                )
         self._tasks.append(self.loop.create_task(self._set_terms({name: told})))
         self.terms = {**self.terms, name: told}
         self.rules = {**self.rules, name: rule_of(name, measure, told, strict=name != "guess")}
@@ -521,6 +581,16 @@ class Machine(World):
                 worker.run,
                 lambda worker=worker, terms=terms: worker.purses.switch(terms),
             )
+
+    def _before_edit(self, terms: Mapping[str, Terms]) -> None:
+        """P9: from now on no more than the new limit, or than is used and out already."""
+        book = self.store.book
+        for bucket in book.buckets.values():
+            told = terms.get(rule_name(bucket.id))
+            if told is not None and told.stamp > book.rules[rule_name(bucket.id)].stamp:
+                taken = (bucket.spent if bucket.is_money else 0) + bucket.out
+                most = max(told.limit + bucket.adjusted, taken)
+                self.caps[bucket.id] = LIMITLESS if self.bad else most
 
     async def _set_terms(self, terms: dict[str, Terms]) -> None:
         """The keeper sets them as soon as it can."""
@@ -549,6 +619,12 @@ class Machine(World):
         for each in self.store.book.balances(self.now_ms):
             assert each.held == 0, f"P2 {each}: no call is under way"
         for worker in self.workers:
+            for bucket, purse in worker.purses._purses.items():
+                out = self.store.book.buckets[bucket].outs.get(worker.key) if purse.is_open else None
+                if out is not None and min(purse.balance, out.out) > 0:
+                    assert out.open, (
+                        f"{worker.key} has {purse.balance} of {bucket} that nobody would call back"
+                    )
             assert not worker.is_dead
             assert not worker.purses._asked and not worker.purses._queue, "P5"
             worker.purses.give_all_back()

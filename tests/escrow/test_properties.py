@@ -17,7 +17,7 @@ from gateway.quota.purse import Spent
 from gateway.quota.rule import Rule
 from tests.escrow.keeper import Keeper, Meters
 from tests.escrow.test_escrow import Remembered
-from tests.escrow.virtual import VirtualLoop
+from tests.escrow.virtual import Fate, VirtualLoop
 from tests.escrow.worker import Call, Worker, World, amounts_of, rule_of
 from tests.stores.invariants import broken
 
@@ -33,7 +33,8 @@ class Stage(World):
         self.meters = Meters()
         self.keeper = Keeper(self, self.store, self.meters, lambda exchange, reply: None)
         self.names = [f"worker-{number}" for number in range(workers)]
-        self.delays_s: dict[str, Callable[[], float]] = {}
+        self.in_order = True
+        self.fates: dict[str, Fate] = {}
         self.refusals: list[tuple[Call, Refusal]] = []
 
     async def start(self) -> None:
@@ -43,9 +44,9 @@ class Stage(World):
 
     def worker(self, name: str) -> Worker:
         worker = Worker(self, name, 1)
-        self.delays_s[worker.key] = lambda: self.dice.uniform(0.00005, 0.0004)
+        self.fates[worker.key] = lambda kind: (self.dice.uniform(0.00005, 0.0004),)
         self.loop.keepers[f"keeper/{name}"] = lambda near: self.keeper.connect(
-            worker, near, self.delays_s[worker.key]
+            worker, near, lambda kind: self.fates[worker.key](kind), in_order=self.in_order
         )
         worker.link._dial = self.loop.create_task(worker.link._keep_connected())
         return worker
@@ -314,7 +315,7 @@ def test_a_greeting_that_comes_after_a_later_one_takes_nothing_back(tmp_path: Pa
         worker, rule = stage.workers[0], ruled("day", "usd", Terms(MONEY, 1_000))
         slow_s = [0.5]
         stage.keeper.pipes[worker.key].break_()
-        stage.delays_s[worker.key] = lambda: slow_s.pop() if slow_s else 0.0001
+        stage.fates[worker.key] = lambda kind: (slow_s.pop() if slow_s else 0.0001,)
         await asyncio.sleep(0.06)
         stage.keeper.pipes[worker.key].break_(loses=False)
         await asyncio.sleep(0.06)

@@ -1,20 +1,30 @@
 """An event loop whose time is virtual, and the link between workers and the keeper as a model.
 
 The code of both ends runs as it is; only the socket between them is played. A connection loses what was on
-its way when it breaks, keeps the order of what it carries, and delays it at random. What both ends do about
-it (greetings, the same exchange again) is theirs.
+its way when it breaks, and delays each message at random. One that does not keep the order (`Pipe.in_order`)
+lets them overtake each other, except the greeting, which opens it. What is lost without a break is found out:
+a stream that has a hole breaks soon after, but for what nobody counts on (recalls, wet buckets). What both
+ends do about all that (greetings, the same exchange again) is theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
+
+from gateway.link.ledger import RECALL, WET
 
 Guard = Callable[[Callable[[], None]], None]
 """Runs something in a process, if that lives."""
+Fate = Callable[[int], Sequence[float]]
+"""A message's kind → after how many seconds each copy of it comes; none: it is lost."""
+
+PUSHES = (RECALL, WET)
+HOLE_S = (0.0, 0.002, 0.02)
+"""After so long a stream that lost something breaks."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -77,8 +87,11 @@ class Side:
         self.protocol: Any = None
         self.peer: Side = self
         self.is_lost = False
-        self._last_s = 0.0
-        self.coming: deque[bytes] = deque()
+        self._earliest_s = 0.0
+        """Nothing that is written now comes before this: the message before it, or at least the greeting."""
+        self.coming: dict[int, bytes] = {}
+        """What is on its way, in the order in which it was written."""
+        self._numbers = count()
 
     def write(self, data: bytes) -> None:
         if not (self._pipe.is_broken or self.is_lost):
@@ -95,28 +108,43 @@ class Side:
         self._pipe.break_()
 
     def _carry(self, data: bytes) -> None:
-        self.coming.append(data)
-        loop = self._pipe.loop
-        self._last_s = max(self._last_s, loop.time() + self._pipe.delay_s())
-        loop.call_at(self._last_s, self._arrive)
+        pipe, loop = self._pipe, self._pipe.loop
+        number, kind = next(self._numbers), data[4]
+        delays_s = pipe.fate(kind)
+        if not delays_s and kind not in PUSHES:
+            if number:
+                loop.call_later(pipe.dice.choice(HOLE_S), pipe.break_)
+            else:
+                delays_s = (0.0,)
+        for place, delay_s in enumerate(delays_s):
+            arrives_s = max(self._earliest_s, loop.time() + delay_s)
+            if pipe.in_order or number == place == 0:
+                # Timers of one moment keep no order.
+                self._earliest_s = arrives_s + 1e-6
+            # Each copy has a number of its own, after those of earlier messages.
+            copy = next(self._numbers)
+            self.coming[copy] = data
+            loop.call_at(arrives_s, self._arrive, None if pipe.in_order else copy)
 
-    def _arrive(self) -> None:
-        if self.coming and not self.is_lost:
-            data = self.coming.popleft()
+    def _arrive(self, copy: int | None) -> None:
+        if copy is None:
+            copy = next(iter(self.coming), None)
+        if copy in self.coming and not self.is_lost:
+            data = self.coming.pop(copy)
             self._guard(lambda: self.protocol.data_received(data))
 
     def lose(self, dice: random.Random, *, loses: bool) -> None:
         """The other end is gone: some of what it wrote last never comes, then this end hears of it."""
         for _ in range(dice.randint(0, len(self.coming)) if loses else 0):
-            self.coming.pop()
+            self.coming.popitem()
         loop = self._pipe.loop
-        self._last_s = max(self._last_s, loop.time() + dice.choice((0.0, 0.001, 0.04)))
-        loop.call_at(self._last_s + 1e-6, self._lost)
+        self._earliest_s = max(self._earliest_s, loop.time() + dice.choice((0.0, 0.001, 0.04)))
+        loop.call_at(self._earliest_s + 1e-6, self._lost)
 
     def _lost(self) -> None:
         if not self.is_lost:
             while self.coming:
-                self._arrive()
+                self._arrive(None)
             self.is_lost = True
             self._guard(lambda: self.protocol.connection_lost(None))
 
@@ -128,10 +156,12 @@ class Pipe:
         self,
         loop: VirtualLoop,
         dice: random.Random,
-        delay_s: Callable[[], float],
+        fate: Fate,
         failed: Callable[[str], None],
+        *,
+        in_order: bool,
     ) -> None:
-        self.loop, self.dice, self.delay_s = loop, dice, delay_s
+        self.loop, self.dice, self.fate, self.in_order = loop, dice, fate, in_order
         self._failed = failed
         self.is_broken = self.is_stalled = False
 

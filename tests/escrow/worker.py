@@ -13,7 +13,7 @@ from gateway.line.limits import ASK_S
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.link.journal import Journal, Journaled
 from gateway.link.keeper_link import KeeperLink
-from gateway.quota.contract import MONEY, Refusal, Terms
+from gateway.quota.contract import MONEY, Exchange, Refusal, Terms
 from gateway.quota.hold import Hold, Seat
 from gateway.quota.purse import AMOUNTS, LIKELY_TOKENS, NANOUSD, ONE, TOKENS, Purse, Spent
 from gateway.quota.purses import Purses
@@ -104,6 +104,19 @@ class World:
     def died(self, worker: Worker) -> None: ...
 
 
+class Truthful(KeeperLink):
+    """A link on which no worker may acknowledge a recall of which it keeps something."""
+
+    worker: Worker
+
+    def send(self, exchange: Exchange) -> None:
+        for bucket in exchange.acks:
+            purse = self.worker.purses._purses.get(bucket)
+            if purse is not None and (purse.is_open or purse.balance > 0):
+                self.worker.world.fail(f"{self.worker.key} says that of {bucket} it keeps nothing: {purse}")
+        super().send(exchange)
+
+
 class Worker:
     """One life of a worker."""
 
@@ -133,7 +146,8 @@ class Worker:
         loop: Any = WorkerLoop(world.loop, self.run)
         clock = world.loop.time
         self.teller = Teller(loop, self.purses, clock, lambda: world.now_ms / 1000)
-        self.link = KeeperLink(f"keeper/{name}", name, epoch, str(self.path), self.teller, clock)
+        self.link = Truthful(f"keeper/{name}", name, epoch, str(self.path), self.teller, clock)
+        self.link.worker = self
         self.teller.join(self.link)
 
     @property

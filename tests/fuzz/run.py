@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 
 from tests.fuzz import (
+    targets_drift,
     targets_form,
     targets_http,
     targets_json,
@@ -28,7 +29,15 @@ Targets = Mapping[str, Callable[[], Target]]
 
 ALL: Targets = {
     each.name: each
-    for module in (targets_stream, targets_form, targets_json, targets_policy, targets_http, targets_line)
+    for module in (
+        targets_stream,
+        targets_form,
+        targets_json,
+        targets_policy,
+        targets_http,
+        targets_line,
+        targets_drift,
+    )
     for each in module.TARGETS
 }
 LONGEST_S = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.link.ledger import encode, exchange_of, reply_of
-from gateway.quota.contract import MONEY, Exchange, Refusal, Reply, Terms, Want
+from gateway.quota.contract import MONEY, Exchange, Recall, Refusal, Reply, Terms, Want
 
 
 def test_an_exchange_comes_out_as_it_went_in() -> None:
@@ -30,7 +30,7 @@ def test_a_reply_comes_out_as_it_went_in() -> None:
         [1],
         [Refusal(2, "b", -1, 2, True, 30)],
         {3: ["b"]},
-        {"b": ["worker-1"]},
+        {"b": [Recall("worker-1", 1, 7)]},
         {"b": 4},
         {"c": 0},
         ["b"],

@@ -307,7 +307,7 @@ def test_spelling_does_not_change_the_hash(compile_text: CompileText) -> None:
         ("budgets: [{name: b, usd: 1, every: day}]", "budgets[0].unpriced: calls to one/audio, one/b are refused under this budget, since they have no price; give them one, or say unpriced: allow"),
         ("budgets: [{name: b, usd: 1, every: day, match: {target: '*/b'}}]", "budgets[0].unpriced: calls to one/b are refused under this budget, since they have no price; give them one, or say unpriced: allow"),
         ("store: {accept_lossy_store: true}", "store.accept_lossy_store: has an effect only with redis"),
-        ("alerts: {webhook: 'https://h/x'}", "alerts: is never used, since no budget has alert_at"),
+        ("drift: {enabled: false}\nalerts: {webhook: 'https://h/x'}", "alerts: is never used: no budget has alert_at, and drift is not watched"),
     ],
 )  # fmt: skip
 def test_what_has_no_effect_or_closes_something_is_warned_of(

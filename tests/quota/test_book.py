@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from gateway.quota.book import Book
-from gateway.quota.contract import MONEY, RATE, SLOTS, Exchange, Terms, Want
+from gateway.quota.contract import MONEY, RATE, SLOTS, Exchange, Recall, Terms, Want
 
 MINUTE = 60_000
 DAY = Terms(MONEY, 1000)
@@ -39,7 +39,7 @@ def test_what_lies_idle_elsewhere_is_called_back_before_a_refusal() -> None:
     slices = book.exchange(Exchange("a", 1, 2, used={"x|": 10}, wishes={"x|": 900}), 0).slices
     assert slices == {"x|": 495}
     parked = book.exchange(ask(book, "b", 1, {"x|": 900}), 0)
-    assert parked.parked == {1: ["x|"]} and parked.recalls == {"x|": ["a"]}
+    assert parked.parked == {1: ["x|"]} and parked.recalls == {"x|": [Recall("a", 1, 2)]}
     # While somebody waits nothing is sliced, and the purse is shut.
     assert book.exchange(Exchange("a", 1, 3, returned={"x|": 495}, wishes={"x|": 100}), 1).shut == ["x|"]
     assert book.exchange(ask(book, "b", 0, {"x|": 900}, final=True), 1).granted == [0]
@@ -267,7 +267,7 @@ def test_who_acknowledged_a_recall_is_not_waited_for_again() -> None:
     book = Book()
     book.exchange(ask(book, "a", 1, {"x|": 10}), 0)
     book.exchange(Exchange("a", 1, 2, used={"x|": 10}, wishes={"x|": 900}), 0)
-    assert book.exchange(ask(book, "b", 1, {"x|": 900}), 0).recalls == {"x|": ["a"]}
+    assert book.exchange(ask(book, "b", 1, {"x|": 900}), 0).recalls == {"x|": [Recall("a", 1, 2)]}
     reply = book.exchange(Exchange("a", 1, 3, returned={"x|": 400}, held={"x|": 0}, acks=["x|"]), 1)
     assert reply.shut == []
     balance = book.balances(1)[0]

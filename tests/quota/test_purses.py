@@ -100,7 +100,7 @@ def test_what_a_call_gave_back_to_an_open_purse_is_called_back_before_it_was_tol
         rich.purses.settle(each, Spent(0, 0, 0, 10))
     _, heard = poor.ask(poor.purse(DAY, terms), amounts_of(0, 500))
     reply = poor.tell()
-    assert reply.recalls == {DAY: ["worker-0"]}
+    assert [recall.owner for recall in reply.recalls[DAY]] == ["worker-0"]
     assert heard == []
 
 
@@ -118,13 +118,33 @@ def test_wants_of_one_owner_wait_for_the_same_recall(owners: list[Owner], book: 
     assert heard == later == []
 
 
-def test_a_reply_about_wants_that_waited_may_shut_a_purse(owners: list[Owner]) -> None:
+def test_a_purse_is_opened_by_no_answer_that_its_recall_overtook(owners: list[Owner]) -> None:
     owner = owners[0]
     purse = owner.purse(DAY, Terms(MONEY, 1_000))
     owner.purses.settle(held(owner, purse, 100), Spent(0, 0, 0, 0))
+    last = owner.tell(1.0).seq
     assert purse.is_open
-    owner.hear(Reply(0, shut=[DAY]))
-    assert (purse.is_open, purse.balance) == (False, 0)
+    owner.purses.recalled(last + 1, [DAY])
+    owner.hear(Reply(last + 1, slices={DAY: 50}))
+    assert not purse.is_open
+    said = owner.purses.exchange(2.0)
+    assert said is not None
+    assert (said.acks, said.returned[DAY], purse.balance) == ([DAY], purse.returned, 0)
+    owner.hear(Reply(last + 2, slices={DAY: 50}))
+    assert (purse.is_open, purse.balance) == (True, 50)
+
+
+def test_a_recall_that_comes_after_a_later_slice_takes_nothing(owners: list[Owner]) -> None:
+    owner = owners[0]
+    purse = owner.purse(DAY, Terms(MONEY, 1_000))
+    owner.purses.settle(held(owner, purse, 100), Spent(0, 0, 0, 0))
+    last, balance = owner.tell(1.0).seq, purse.balance
+    owner.purses.recalled(last, [DAY])
+    owner.hear(Reply(last + 1, slices={DAY: 50}))
+    owner.purses.recalled(last, [DAY])
+    assert (purse.is_open, purse.balance) == (True, 50) and balance
+    said = owner.purses.exchange(2.0)
+    assert said is not None and not said.acks, "it keeps something, so it says of no recall that it does not"
 
 
 def test_of_a_rate_nothing_is_taken_that_was_written_off(owners: list[Owner], book: Book) -> None:

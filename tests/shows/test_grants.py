@@ -1,4 +1,4 @@
-"""Grants come at once, whatever the control plane is asked at the same time."""
+"""Grants come at once, and streams keep their pace, whatever the control plane is asked at the same time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import aiohttp
 import pytest
 
 from gateway.quota.contract import MONEY, Terms, Want
 from gateway.telemetry import table
-from gateway.telemetry.slots import SERIES_PER_METRIC, SlotFile
+from gateway.telemetry.slots import VALUES_PER_LABEL, SlotFile
 from tests.control.keeping.purse import Purse
 from tests.running import Gateway
-from tests.shows.callers import Line, body_of
+from tests.shows.callers import Line, body_of, secret_of
 from tests.shows.provider import Provider
 from tests.shows.world import MODEL, Deploy, policy_of, provider, started
 
@@ -33,10 +34,10 @@ def add_series(gateway: Gateway, count: int) -> None:
     """As if so many series had been counted by further workers."""
     counters = [metric for metric in table.ALL if metric.kind == "counter" and metric.labels]
     left = count
-    for number in range(-(-count // (SERIES_PER_METRIC * len(counters)))):
+    for number in range(-(-count // (VALUES_PER_LABEL * len(counters)))):
         slots = SlotFile.create(gateway.state / "slots" / f"shown-{number}")
         for metric in counters:
-            for series in range(min(left, SERIES_PER_METRIC)):
+            for series in range(min(left, VALUES_PER_LABEL)):
                 labels = (f"shown-{number}-{series}",) * len(metric.labels)
                 slots.values[slots.series(metric, labels)] = 1
                 left -= 1
@@ -137,3 +138,65 @@ async def show(deploy: Deploy, upstream: Provider, seconds: float, series: int) 
 async def test_grants_come_at_once_while_50_000_series_are_scraped(deploy: Deploy, tmp_path: Path) -> None:
     with provider(tmp_path) as upstream:
         await show(deploy, upstream, 30, series=SERIES)
+
+
+STREAMS = 16
+TOKENS_PER_S = 100
+PACE = 1.5
+"""By how much longer the longest gap in a hundred may be while there are scrapes, beside without."""
+
+
+async def gaps(gateway: Gateway, key: str, seconds: float) -> list[float]:
+    """The seconds between two pieces of one stream."""
+    simulated = {"tokens_per_s": TOKENS_PER_S, "output_tokens": round(TOKENS_PER_S * seconds)}
+    messages = [{"role": "user", "content": f"What time is it, {key}?"}]
+    fields = {"model": MODEL, "messages": messages, "stream": True, "simulate": simulated}
+    headers = {"authorization": f"Bearer {secret_of(key)}"}
+    found: list[float] = []
+    url = f"{gateway.url}/chat/completions"
+    async with aiohttp.request("POST", url, json=fields, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        last_s = None
+        async for _ in answer.content.iter_any():
+            now_s = time.monotonic()
+            if last_s is not None:
+                found.append(now_s - last_s)
+            last_s = now_s
+    return found
+
+
+async def pace(gateway: Gateway, seconds: float) -> tuple[float, int]:
+    """The gap that one in a hundred passes, and how many there were."""
+    keys = list(KEYS)
+    each = await asyncio.gather(
+        *(gaps(gateway, keys[number % len(keys)], seconds) for number in range(STREAMS))
+    )
+    of_all = sorted(gap for found in each for gap in found)
+    return of_all[int(len(of_all) * 0.99)], len(of_all)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("deploy", ["embedded-2"], indirect=True)
+async def test_streams_keep_their_pace_while_50_000_series_are_scraped(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    stopping = asyncio.Event()
+    with (
+        provider(tmp_path) as upstream,
+        TemporaryDirectory() as short,
+        started(deploy(Path(short), policy_of(upstream.url, KEYS, RULES))) as (gateway,),
+    ):
+        await gateway.ready()
+        add_series(gateway, SERIES)
+        await pace(gateway, 2)
+        calm_s, _ = await pace(gateway, 20)
+        scraping = asyncio.create_task(scrape(gateway, stopping))
+        busy_s, count = await pace(gateway, 20)
+        stopping.set()
+        lines = await scraping
+    said = f"p99 of {count} gaps: {calm_s * 1000:.1f} ms alone, "
+    said += f"{busy_s * 1000:.1f} beside {len(lines)} scrapes"
+    print(said)
+    assert len(lines) >= 5 and lines[-1] > SERIES
+    assert busy_s <= PACE * calm_s, said

@@ -140,7 +140,9 @@ class Load:
                 "tokens_per_s": TOKENS_PER_S,
                 "first_token_ms": draw.randrange(100),
             }
-        messages = [{"role": "user", "content": "Where is the river? " * draw.randrange(1, 100)}]
+        messages = [
+            {"role": "user", "content": "Where is the river? " * draw.randrange(1, 100) + f"{draw.random()}"}
+        ]
         return {"model": "gpt-4o-mini", "messages": messages, "stream": streams, "simulate": asked}
 
     async def call(

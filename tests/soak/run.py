@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from tests.running import KEY, ROOT, Gateway, eventually
 from tests.soak.verdict import MIB, Seen, Watched, failures, judges_slope, look, slope
 
@@ -86,6 +88,7 @@ class Soak:
         assert gateway.process is not None
         pids = {f"worker {index}": pid for index, pid in enumerate(running["worker_pids"])}
         pids |= {"control": running["control_pid"], "supervisor": gateway.process.pid}
+        await self._first_call()
         await self._scrape()
         self.watched = [Watched(name, pid, look(pid, 0.0)) for name, pid in pids.items()]
         beside = [
@@ -101,6 +104,19 @@ class Soak:
             if isinstance(result, Exception):
                 raise result
         return await self._rest()
+
+    async def _first_call(self) -> None:
+        """What is opened by the first answer of all, and stays open, is no leak: the state of drift."""
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Where is the sea?"}]}
+        headers = {"authorization": f"Bearer {KEY}"}
+        where = f"{self.gateway.url}/chat/completions"
+        async with aiohttp.request("POST", where, json=body, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+
+        async def is_judged() -> bool:
+            return await self.gateway.metric("headgate_drift_analyzed_total") == 1
+
+        await eventually(is_judged, says=self.gateway.said)
 
     async def _load(self) -> None:
         command = [sys.executable, "-m", "tests.soak.load", self.gateway.url]
@@ -162,7 +178,7 @@ class Soak:
 
     async def _rest(self) -> Seen:
         """Waits until all is idle, then looks a last time."""
-        gateway, sent = self.gateway, self.account["sent"]
+        gateway, sent = self.gateway, self.account["sent"] + 1
 
         async def is_idle() -> bool:
             self._look_after()

@@ -159,7 +159,8 @@ class Machine:
                     wants = [want for want in exchange.wants if want.id in reply.parked]
                     final = Exchange(worker.name, worker.epoch, 0, wants=wants, final=True)
                     self.parked.append((worker, final))
-        for bucket, names in reply.recalls.items():
+        for bucket, recalls in reply.recalls.items():
+            names = {recall.owner for recall in recalls}
             for worker in self.workers:
                 if worker.name in names and self.dice.random() < 0.9:
                     worker.open.discard(bucket)

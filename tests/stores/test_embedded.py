@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.quota.contract import Exchange, StoreDown, Want
+from gateway.quota.contract import Exchange, Recall, StoreDown, Want
 from gateway.stores.embedded import EmbeddedStore
 from gateway.stores.tables import NewerState
 from tests.stores.teller import DAY, MONEY_1000, HandClock, MakeStore, Teller, free, opened, row
@@ -38,7 +38,7 @@ async def test_a_store_that_is_opened_again_goes_on_where_it_was(make_store: Mak
     assert await again.balances() == before
     # It is still known that the owner has something idle.
     reply = await Teller(again, "w1").tell({DAY: 900 - idle + 100}, terms={DAY: MONEY_1000})
-    assert reply.recalls == {DAY: ["w0"]}
+    assert reply.recalls == {DAY: [Recall("w0", 1, owner.seq)]}
 
 
 async def test_what_cannot_be_written_has_not_happened(make_store: MakeStore, tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ async def test_what_the_dead_used_beyond_their_journal_is_booked_once(store: Sto
     assert await store.verify() == []
 
 
+async def test_the_dead_name_buckets_that_nobody_asked_for_yet(store: Store) -> None:
+    """A worker has written down an account, and died before the store heard of it."""
+    rules = {bucket.partition("|")[0]: terms for bucket, terms in ((DAY, MONEY_1000), (RPM, TEN_A_SECOND))}
+    await store.set_terms(rules)
+    await store.bury("w0", 1, {DAY: 0, RPM: 3}, {})
+    owner = Teller(store, "w1")
+    assert (await owner.tell({DAY: 1_000}, terms={DAY: MONEY_1000})).granted == [1]
+    assert await free(store, RPM) == TEN_A_SECOND.burst - 3
+
+
 async def test_a_worker_that_comes_again_is_another_owner(store: Store) -> None:
     await Teller(store, "w0").tell({DAY: 300}, terms={DAY: MONEY_1000})
     reborn = Teller(store, "w0", epoch=2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Event, Exchange, Terms, Want
+from gateway.quota.contract import MONEY, RATE, ROLLING, SLOTS, Event, Exchange, Recall, Terms, Want
 from gateway.stores.redis import RedisStore
 from tests.stores.conftest import MakeStore
 from tests.stores.redis_server import RedisServer
@@ -189,16 +189,16 @@ async def test_other_hosts_hear_of_recalls_acks_and_what_comes_back(make_store: 
     while not dict(await one._client.pubsub_numsub(channels))[channels]:  # noqa: ASYNC110
         await asyncio.sleep(0)
     parked = await two.exchange(Exchange("h2/b", 1, 1, TERMS, wants=[Want(1, "k", {X: 900}, {})]))
-    assert parked.recalls == {X: ["h1/a"]}
-    assert await asyncio.wait_for(heard.get(), 5) == Event("recall", "h1/a", (X,))
+    assert parked.recalls == {X: [Recall("h1/a", 1, 2)]}
+    assert await asyncio.wait_for(heard.get(), 5) == Event("recall", (X,), "h1/a", 1, 2)
     # A push may be lost: the next reply says it too.
     assert (await one.exchange(ask("a", 3, {}, returned={X: 495}))).shut == [X]
     last = Exchange("h2/b", 1, 0, wants=[Want(1, "k", {X: 900}, {})], final=True)
     assert (await two.exchange(last)).granted == [1]
     await two.exchange(Exchange("h2/b", 1, 2, acks=["y"]))
-    assert await asyncio.wait_for(heard.get(), 5) == Event("acked", "h2/b", ["y"])
+    assert await asyncio.wait_for(heard.get(), 5) == Event("acked", ["y"], "h2/b", 1, 2)
     await two.adjust(X, 5, {})
-    assert await asyncio.wait_for(heard.get(), 5) == Event("wet", "", (X,))
+    assert await asyncio.wait_for(heard.get(), 5) == Event("wet", [X])
     listening.cancel()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from gateway.quota.contract import SLOTS, Exchange, Store, Terms, Want
+from gateway.quota.contract import SLOTS, Exchange, Recall, Store, Terms, Want
 from tests.stores.teller import (
     DAY,
     MONEY_1000,
@@ -103,7 +103,7 @@ async def test_what_lies_idle_elsewhere_is_called_back_before_a_refusal(store: S
     two = Teller(store, "w1")
     parked = await two.tell({DAY: 900}, terms={DAY: MONEY_1000})
     assert (parked.granted, parked.refused) == ([], [])
-    assert (parked.parked, parked.recalls) == ({1: [DAY]}, {DAY: ["w0"]})
+    assert (parked.parked, parked.recalls) == ({1: [DAY]}, {DAY: [Recall("w0", 1, one.seq)]})
     # While somebody waits nothing is sliced, and the purse is shut.
     reply = await one.tell(returned={DAY: idle}, wishes={DAY: 100}, acks=[DAY])
     assert (reply.slices.get(DAY, 0), reply.shut) == (0, [DAY])
@@ -148,7 +148,20 @@ async def test_nobody_is_called_whose_purse_is_shut_but_who_told_that_all_is_hel
     await shut.tell({DAY: 100}, terms={DAY: MONEY_1000})
     two = Teller(store, "w1")
     reply = await two.tell({DAY: 900}, terms={DAY: MONEY_1000})
-    assert (reply.parked, reply.recalls) == ({1: [DAY]}, {DAY: ["w0"]})
+    assert (reply.parked, reply.recalls) == ({1: [DAY]}, {DAY: [Recall("w0", 1, one.seq)]})
+
+
+async def test_a_last_decision_says_nothing_of_purses(store: Store) -> None:
+    """It may overtake the answer with a slice of what it says is shut."""
+    other = "other|all|2026"
+    one, idle = await opened(store, "w0", DAY, MONEY_1000, 500)
+    await opened(store, "w2", other, MONEY_1000, 500)
+    assert (await one.tell({other: 900}, terms={other: MONEY_1000})).parked
+    asks = one.last
+    two = Teller(store, "w1")
+    assert (await two.tell({DAY: 900}, terms={DAY: MONEY_1000})).recalls[DAY] == [Recall("w0", 1, one.seq)]
+    assert one.last is asks and (await one.finally_()).shut == []
+    assert (await one.tell(returned={DAY: idle})).shut == [DAY]
 
 
 async def test_two_that_cross_over_two_buckets_never_refuse_each_other(store: Store) -> None:
@@ -176,7 +189,7 @@ async def test_two_that_cross_over_two_buckets_never_refuse_each_other(store: St
 async def test_what_is_left_after_a_recall_was_acknowledged_is_held(store: Store) -> None:
     one, idle = await opened(store, "w0", DAY, MONEY_1000, 500)
     two = Teller(store, "w1")
-    assert (await two.tell({DAY: 900}, terms={DAY: MONEY_1000})).recalls == {DAY: ["w0"]}
+    assert (await two.tell({DAY: 900}, terms={DAY: MONEY_1000})).recalls == {DAY: [Recall("w0", 1, one.seq)]}
     reply = await one.tell(returned={DAY: idle - 200}, acks=[DAY])
     assert reply.shut == []
     assert ((await balance(store, DAY)).held, (await balance(store, DAY)).idle) == (200, 0)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.telemetry import table
 from gateway.telemetry.meters import NONE, OTHER, CallLabels, Histogram, Meters
+from gateway.telemetry.metric import Metric
 from gateway.telemetry.slots import SlotFile, read_slots
-from gateway.telemetry.table import BY_NAME, Metric
+from gateway.telemetry.table import BY_NAME
 from gateway.usage import KINDS, Usage
 
 LABELS = CallLabels("search", "prod", "fast", "openai/gpt-4o", "gpt-4o", "openai", "chat")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.telemetry.metric import Metric
 from gateway.telemetry.otlp_names import otlp_attribute, otlp_name, otlp_unit
-from gateway.telemetry.table import ALL, Metric
+from gateway.telemetry.table import ALL
 
 
 def for_prometheus(metric: Metric) -> str:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.telemetry import table
+from gateway.telemetry.metric import Metric
 from gateway.telemetry.slots import (
     OTHER,
     SERIES_PER_METRIC,
@@ -18,7 +19,7 @@ from gateway.telemetry.slots import (
     read_slots,
     width,
 )
-from gateway.telemetry.table import SERIES_OVERFLOW, Metric
+from gateway.telemetry.table import SERIES_OVERFLOW
 
 Read = dict[tuple[str, tuple[str, ...]], list[int]]
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from gateway.telemetry import table
-from gateway.telemetry.table import ALL, BY_NAME, Metric
+from gateway.telemetry.metric import Metric
+from gateway.telemetry.table import ALL, BY_NAME
 
 GEN_AI = " ".join(
     f"gen_ai_{label}"
@@ -60,6 +61,28 @@ LABELS = {
     "headgate_trace_dropped_total": "where",
     "headgate_otlp_exports_total": "signal result",
     "headgate_log_dropped_total": "",
+    "headgate_drift_state": "model target",
+    "headgate_drift_log10_evidence": "model target",
+    "headgate_drift_channel_log10_evidence": "model target channel",
+    "headgate_drift_effect": "model target channel",
+    "headgate_drift_reference_value": "model target channel",
+    "headgate_drift_current_value": "model target channel",
+    "headgate_drift_changepoint_timestamp_seconds": "model target",
+    "headgate_drift_reference_responses": "model target",
+    "headgate_drift_input_log10_evidence": "model target",
+    "headgate_drift_performance_log10_evidence": "model target",
+    "headgate_drift_alarms_total": "model target kind cause",
+    "headgate_drift_action": "model target",
+    "headgate_drift_analyzed_total": "model target",
+    "headgate_drift_skipped_total": "reason",
+    "headgate_drift_feature_seconds": "",
+    "headgate_probe_log10_evidence": "suite target",
+    "headgate_probe_pass_ratio": "suite target",
+    "headgate_probe_agreement_ratio": "suite target",
+    "headgate_probe_runs_total": "suite target result",
+    "headgate_probe_cost_usd_total": "suite target",
+    "headgate_model_identity_changes_total": "model target field",
+    "headgate_model_identity_info": "model target field value",
     "gen_ai_client_token_usage": f"{GEN_AI} gen_ai_token_type",
     "gen_ai_client_operation_duration_seconds": f"{GEN_AI} error_type",
     "gen_ai_server_request_duration_seconds": f"{GEN_AI} error_type",

@@ -2,6 +2,7 @@
 
 import { gateway, traffic } from "./charts.js";
 import { byId, say } from "./dom.js";
+import { comparison, same, standing } from "./drift.js";
 import { amount, clockSeconds } from "./format.js";
 import { notice, notices } from "./notices.js";
 import * as views from "./views.js";
@@ -21,13 +22,13 @@ let timer = 0;
 let isPaused = false;
 let isAsking = false;
 let lostSince = null;
+let compared = null;
 
 class Refused extends Error {}
 
-async function ask() {
-  const since = history.at.at(-1) ?? 0;
+async function ask(what) {
   const key = sessionStorage.getItem(KEY);
-  const answer = await fetch(`admin/console?since=${since}`, {
+  const answer = await fetch(`admin/${what}`, {
     headers: key ? { authorization: `Bearer ${key}` } : {},
     cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(WITHIN_MS),
   });
@@ -42,8 +43,9 @@ async function look() {
   let wait = AGAIN_MS;
   isAsking = true;
   try {
-    told = await ask();
+    told = await ask(`console?since=${history.at.at(-1) ?? 0}`);
     remember(told.series);
+    await compare();
     found();
     show();
     wait = untilNext(told);
@@ -57,6 +59,21 @@ async function look() {
     isAsking = false;
   }
   if (!isPaused && !document.hidden) timer = setTimeout(look, wait);
+}
+
+/** Asks for the distributions of the target that somebody compares. */
+async function compare() {
+  if (compared != null && !told.drift.some((stream) => same(stream, compared))) compared = null;
+  const { model, target } = compared ?? {};
+  const found = compared == null ? null : await ask(`drift/channels?${new URLSearchParams({ model, target })}`);
+  if (compared == null || (compared.model === model && compared.target === target)) comparison(compared && found);
+}
+
+async function choose(stream) {
+  compared = stream;
+  show();
+  // What went wrong here goes wrong again, and is told, when the gateway is looked at next.
+  await compare().catch(() => comparison(null));
 }
 
 /** Until a moment after the next step of the history. */
@@ -84,6 +101,7 @@ function show() {
   views.spend(told, chosen("by"));
   views.targets(told);
   views.budgets(told);
+  standing(told, compared, choose);
   views.facts(told, history.columns);
   draw();
   announce();

@@ -11,7 +11,7 @@ const NEARLY = 0.9;
 /** [{tone: "bad" | "warn", text, href, rows}] */
 export function notices(told) {
   const found = [...ofPolicy(told), ...ofProcesses(told), ...ofTargets(told.targets), ...ofBudgets(told.budgets.rows),
-    ...ofErrors(told)];
+    ...ofErrors(told), ...ofDrift(told.drift)];
   return found.sort((a, b) => (a.tone === "bad" ? 0 : 1) - (b.tone === "bad" ? 0 : 1));
 }
 
@@ -62,4 +62,10 @@ function ofErrors({ summary }) {
   const step = FAILED_STEPS.find((least) => summary.failed_share >= least);
   if (calls < FEWEST_CALLS || step == null) return [];
   return [{ tone: "warn", text: `more than ${share(step)} of the calls of the last minutes failed.`, href: "#traffic" }];
+}
+
+function ofDrift(streams) {
+  return streams.filter(({ state }) => state === "drift").map(({ model, target }) => ({
+    tone: "warn", href: "#drift", text: `the answers of ${target} (${model}) changed.`,
+  }));
 }

@@ -73,13 +73,18 @@ local function park(want, short)
   end
   for i, name in ipairs(short) do
     if found[i] and #found[i] > 0 then
-      local owners = {}
-      for place, holder in ipairs(found[i]) do owners[place] = owner_of(holder) end
-      table.sort(owners)
+      table.sort(found[i])
       reply.recalls[name] = reply.recalls[name] or {}
-      for _, each in ipairs(owners) do table.insert(reply.recalls[name], each) end
+      local event = name
+      for _, holder in ipairs(found[i]) do
+        -- What it was given in answers up to this number is meant: the recall may overtake the last of them.
+        local seq = unpack_of(redis.call('HGET', OWNER, holder))[SEQ]
+        local epoch_of = string.match(holder, '[^@]*$')
+        table.insert(reply.recalls[name], {owner_of(holder), tonumber(epoch_of), seq})
+        event = event .. '\n' .. owner_of(holder) .. '\n' .. epoch_of .. '\n' .. text(seq)
+      end
       shut(name, buckets[name], found[i])
-      redis.call('PUBLISH', RECALLED, name .. '\n' .. table.concat(owners, '\n'))
+      redis.call('PUBLISH', RECALLED, event)
     end
   end
   for _, need in ipairs(want[3]) do
@@ -309,7 +314,8 @@ for _, held in ipairs(said.held) do
   end
 end
 -- What an owner that acks still has is held, so nobody waits for it again, and it need not be told.
-for _, name in ipairs(untold_of(entity)) do untold[name] = true end
+-- A last decision tells it nothing, for it may overtake an answer.
+for _, name in ipairs(said.final and {} or untold_of(entity)) do untold[name] = true end
 if not is_new then -- The reply that said so was lost.
   local stored = redis.call('HGET', REPLY, entity)
   for _, name in ipairs(stored and unpack_of(stored)[8] or {}) do untold[name] = true end
@@ -335,7 +341,7 @@ if is_new and owner[STATE] == ALIVE and #said.rows > 0 then
 end
 
 for _, want in ipairs(said.wants) do decide(want) end
-forget_untold(entity)
+if not said.final then forget_untold(entity) end
 if owner[STATE] == ALIVE then
   redis.call('ZADD', ASKING, text(now), entity)
   for _, wish in ipairs(said.wishes) do slice(wish[1], wish[2]) end
@@ -345,7 +351,10 @@ for _, name in ipairs(keys_of(untold)) do reply.shut[#reply.shut + 1] = name end
 local result = answer()
 save_tickets()
 save()
-if #said.acks > 0 then redis.call('PUBLISH', ACKED, said.owner .. '\n' .. table.concat(said.acks, '\n')) end
+if #said.acks > 0 then
+  local event = said.owner .. '\n' .. text(said.epoch) .. '\n' .. text(said.seq)
+  redis.call('PUBLISH', ACKED, event .. '\n' .. table.concat(said.acks, '\n'))
+end
 if decided then redis.call('HSET', REPLY, entity .. '\nfinal', pack(decided)) end
 if not said.final then
   owner[SEQ], owner[IS_BACK] = said.seq, 0

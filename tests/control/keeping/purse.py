@@ -38,7 +38,7 @@ class Purse:
         self.replies.append(reply)
         self._note("reply", reply)
 
-    def on_recall(self, buckets: Sequence[str]) -> None:
+    def on_recall(self, seq: int, buckets: Sequence[str]) -> None:
         self._note("recall", list(buckets))
         for bucket in buckets:
             self.returned[bucket] = self.returned.get(bucket, 0) + self.idle.pop(bucket, 0)

@@ -13,6 +13,7 @@ from gateway.quota.contract import (
     Balance,
     Event,
     Exchange,
+    Recall,
     Refusal,
     Reply,
     StoreDown,
@@ -37,6 +38,8 @@ class MemoryStore:
         self.used: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.shut: set[tuple[str, str]] = set()
         self.added: defaultdict[str, int] = defaultdict(int)
+        self.heard: dict[str, tuple[int, int]] = {}
+        """Owner → epoch and number of its last exchange."""
         self.replies: dict[tuple[str, int, int], Reply] = {}
         self.expired: list[str] = []
         self.happened: asyncio.Queue[Event] = asyncio.Queue()
@@ -64,6 +67,8 @@ class MemoryStore:
             return self.replies[known]
         for bucket, amount in exchange.returned.items():
             self.returned[owner, bucket] = amount
+        if exchange.seq:
+            self.heard[owner] = exchange.epoch, exchange.seq
         reply = Reply(exchange.seq)
         for want in exchange.wants:
             self._decide(owner, want, exchange.final, reply)
@@ -97,7 +102,7 @@ class MemoryStore:
             return
         reply.parked[want.id] = short
         for bucket, others in idle.items():
-            reply.recalls[bucket] = others
+            reply.recalls[bucket] = [Recall(other, *self.heard.get(other, (1, 0))) for other in others]
             self.shut |= {(other, bucket) for other in others}
 
     async def bury(

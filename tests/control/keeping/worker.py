@@ -33,7 +33,8 @@ class Worker:
     ) -> Worker:
         """Connects, says who it is, and waits until it is told that the store is up (or down)."""
         worker = cls(*await asyncio.open_unix_connection(path), name, epoch)
-        worker.say(OWNER, {"owner": name, "epoch": epoch, "journal": str(journal or "/nowhere"), "got": {}})
+        said = {"owner": name, "epoch": epoch, "journal": str(journal or "/nowhere"), "got": {}, "seq": 0}
+        worker.say(OWNER, said)
         while (await worker.told(STORE))["up"] is not up:
             pass
         return worker
@@ -75,7 +76,10 @@ class Worker:
         """The next message, which is of this kind."""
         found, payload = await self.next()
         assert found == kind, (found, payload)
-        return orjson.loads(payload)
+        said = orjson.loads(payload)
+        if kind == STORE:
+            del said["n"]
+        return said
 
     async def is_told_nothing(self) -> bool:
         """True if nothing came before the answer to an exchange that is sent now."""
