@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
@@ -264,6 +267,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         # uvloop raises on a write after an abort, which may have come since.
         if not self.transport.is_closing():
             self.transport.write(data)
+
+    def unread(self) -> int:
+        """Bytes of the answer that have come to this machine and were not read yet (tcp(7), SIOCINQ)."""
+        if self.closed or self.transport.is_closing():
+            return 0
+        waiting = ioctl(self.transport.get_extra_info("socket").fileno(), FIONREAD, b"\0\0\0\0")
+        return int.from_bytes(waiting, sys.byteorder)
 
     def drain(self) -> None:
         """The answer is known to be whole: waits up to 1 s for the body's end, to keep the connection."""

@@ -197,8 +197,9 @@ def _settle_ended(exchange: Exchange, attempt: Attempt, ended: BaseException) ->
     elif attempt.reads_on(claim):
         return
     elif attempt.stream is not None and outcome == "caller_gone":
-        # Nothing of it has come yet.
-        exchange.usage, exchange.output_bytes = Usage(estimated=True), attempt.stream.most_tokens()
+        # Nothing of it has passed yet.
+        most = attempt.stream.most_tokens(attempt.connection.unread())
+        exchange.usage, exchange.output_bytes = Usage(estimated=True), most
         claim.used(exchange, 0, outcome)
         exchange.usage = exchange.cost_nanousd = None
     else:

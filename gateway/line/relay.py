@@ -85,7 +85,16 @@ def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
 class _Copy(Pausable):
     """Copies a body as it comes; the part that streams and long answers share."""
 
-    __slots__ = ("_caller", "_connection", "_exchange", "_is_ended", "chunked", "failure", "has_stalled")
+    __slots__ = (
+        "_caller",
+        "_connection",
+        "_exchange",
+        "_is_ended",
+        "chunked",
+        "failure",
+        "has_stalled",
+        "unread",
+    )
 
     def __init__(self, exchange: Exchange, connection: UpstreamConnection) -> None:
         self._exchange = exchange
@@ -98,6 +107,8 @@ class _Copy(Pausable):
         """True once the caller did not keep up: much may have been generated since that did not come."""
         self.failure: Kind | None = None
         """What the copy ended of; None if the body came whole."""
+        self.unread = 0
+        """Bytes that had come and were not read when the copy was broken off."""
 
     def pause(self) -> None:
         self.has_stalled = True
@@ -171,6 +182,7 @@ class _Copy(Pausable):
             del self._exchange.relay
             self._connection.forget_caller()
             if self._connection.receiver is self:
+                self.unread = self._connection.unread()
                 self._connection.close()
 
     def is_whole(self) -> bool:
@@ -297,7 +309,7 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
         meters.streams_open(-1)
         exchange.usage = usage = stream.usage or stream.estimate(call.size)
         if usage.estimated and exchange.is_counted and not copy.has_stalled:
-            exchange.output_bytes = stream.most_tokens()
+            exchange.output_bytes = stream.most_tokens(copy.unread)
         exchange.price(usage)
     failure = _stream_failure(exchange, copy, stream)
     _judge(exchange, None if failure is None else failure.kind, stream.error)

@@ -249,3 +249,20 @@ async def test_many_waiters_of_a_provider_that_is_gone_all_hear_of_it(wheel: Whe
     await eventually(lambda: len(told) == 50)
     assert set(told) == {None}
     assert pool._open == 0
+
+
+async def test_what_came_and_was_not_read_is_known(wheel: Wheel) -> None:
+    accepted: list[asyncio.StreamWriter] = []
+    server, port = await listening(accepted)
+    pool = Pool(Origin("http", "127.0.0.1", port), wheel, max_connections=1, idle_s=30)
+    connection = await take(pool)
+    assert connection is not None
+    await eventually(lambda: accepted)
+    assert connection.unread() == 0
+    connection.transport.pause_reading()
+    accepted[0].write(b"x" * 5_000)
+    await eventually(lambda: connection.unread() == 5_000)
+    connection.close()
+    assert connection.unread() == 0, "a connection that is closing has no socket to ask"
+    pool.retire()
+    server.close()

@@ -119,18 +119,23 @@ class AnswerStream:
         count = max(self._blocks, self.bytes_passed // self._event_size)
         return estimated_usage(input_bytes, 4 * count * max(1, self._content_size // 4))
 
-    def most_tokens(self) -> int:
+    def most_tokens(self, unread: int) -> int:
         """The most visible tokens that can have been generated of a stream that was cut: one for each byte of
-        its content, which is what passed without the JSON around it, and `UNSEEN_TOKENS` for each choice."""
+        its content, which is what passed without the JSON around it, and `UNSEEN_TOKENS` for each choice.
+
+        `unread` bytes had come and did not pass: of them as many are content as of an event before.
+        """
         around = [self._event_size - self._content_size] if self._event_size else []
+        sizes = [self._event_size] if self._event_size else []
         for _, data in events(self._before + self._last):
             chunk = try_object(data)
             if chunk is not None and has_content(chunk):
-                around.append(len(data) + len("data: \n\n") - len(_text_of(chunk).encode()))
+                sizes.append(len(data) + len("data: \n\n"))
+                around.append(sizes[-1] - len(_text_of(chunk).encode()))
         # Blocks have one event or more: of those that came together the JSON counts as content.
-        return (
-            max(0, self.bytes_passed - self._blocks * min(around, default=0)) + UNSEEN_TOKENS * self._choices
-        )
+        passed = max(0, self.bytes_passed - self._blocks * min(around, default=0))
+        coming = unread - unread // max(sizes, default=1) * min(around, default=0)
+        return passed + coming + UNSEEN_TOKENS * self._choices
 
     def finish_reasons(self) -> list[str]:
         """Why the answer ended, as far as its last events tell; what else is in them is not read."""

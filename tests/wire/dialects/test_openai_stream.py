@@ -403,3 +403,14 @@ def test_blank_lines_between_and_after_events_change_nothing(extra: int, end: by
             data for _, data in events(ROLE + content("a") + finish() + DONE)
         ]
         assert found.stream.done and found.stream.usage is not None
+
+
+@pytest.mark.parametrize("text", ["a", "four", "a longer piece of text"])
+@pytest.mark.parametrize("passing", [0, 1, 2, 40])
+def test_most_that_was_generated_counts_what_had_come_but_not_passed(text: str, passing: int) -> None:
+    stream = passed([content(text)] * passing).stream
+    coming = len(content(text) * 900)
+    most, before = stream.most_tokens(coming), stream.most_tokens(0)
+    assert before >= passing * len(text)
+    assert most >= before + 900 * len(text)
+    assert passing == 0 or most <= before + 900 * len(text) + len(content(text))
