@@ -12,7 +12,7 @@ RATE ?= 100
 ONLY ?=
 PLOT ?=
 
-.PHONY: help run env test test-all check fuzz soak deps lock bench drift-bench dashboards proof pictures clean
+.PHONY: help run env test test-all check fuzz soak deps lock bench matrix drift-bench dashboards proof pictures clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ lock: ## resolve the dependencies anew
 bench: ## what a call costs, beside nginx (flags: ARGS=--json)
 	@sh scripts/environment.sh dev
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+matrix: env ## what each caller's dialect can ask of each target's, by the official SDKs (ARGS=--write: into README.md)
+	@$(BIN)/python -m tests.sdk.table $(ARGS)
 
 drift-bench: env ## how soon drift is found, and how often where there is none, beside others (PLOT=x.png; ARGS=--full)
 	@PYTHONPATH=. $(BIN)/python benchmarks/drift/drift_bench.py $(PLOT:%=--plot %) $(ARGS)

@@ -24,6 +24,8 @@ BARS: tuple[tuple[str, str, float], ...] = (
     ("stream_drift", "more_us_worker", 0.05),
     ("traced_10", "more_us_worker", 2.0),
     ("traced_100", "more_us_worker", 8.0),
+    ("translated", "more_us_worker", 50.0),
+    ("stream_translated", "more_us_worker", 4.0),
 )
 BAR_CONNECTIONS = (32, 64)
 

@@ -33,18 +33,31 @@ budgets:
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where the systems send requests; `ca_file` when it speaks TLS."""
+
+    port: int
+    pid: int
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Beside:
     """A second Headgate that is measured in turn with the first, to tell what something costs: its name, and
-    what the policies of the two end with. `is_traced`: the first has an OTLP endpoint, the second none."""
+    what the policies of the two end with. `is_traced`: the first has an OTLP endpoint, the second none.
+    `dialect`: what the first one's provider speaks."""
 
     name: str
     own: str = ""
     others: str = ""
     is_traced: bool = False
+    dialect: str = "openai"
 
-    def policy_of(self, system: str) -> str:
-        """The end of one's policy."""
-        return self.others if system == self.name else self.own
+    def policy_of(self, system: str, to: Upstream) -> str:
+        """One's policy."""
+        if system == self.name:
+            return policy(to) + self.others
+        return policy(to).replace("dialect: openai", f"dialect: {self.dialect}") + self.own
 
 
 _UNWATCHED = "drift: {enabled: false}\n"
@@ -54,8 +67,11 @@ BESIDE = {
     "stream_drift": Beside("unwatched", others=_UNWATCHED),
     "traced_10": Beside("untraced", own="telemetry: {traces: {sample: 10%}}\n", is_traced=True),
     "traced_100": Beside("untraced", own="telemetry: {traces: {sample: 100%}}\n", is_traced=True),
+    "translated": Beside("relayed", dialect="anthropic"),
+    "stream_translated": Beside("relayed", dialect="anthropic"),
 }
-"""Of scenarios that are about one thing: limits; drift, at its default of 100 answers a second; traces."""
+"""Of scenarios that are about one thing: limits; drift, at its default of 100 answers a second; traces; a
+provider that speaks another dialect than the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +86,6 @@ class System:
     folder: Path
     admin: int = 0
     """Headgate's admin port."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where the systems send requests; `ca_file` when it speaks TLS."""
-
-    port: int
-    pid: int
-    ca_file: Path | None = None
 
 
 def build(rig: Rig) -> None:
@@ -174,7 +181,7 @@ def headgate(
     folder = rig.folder / f"{scenario}-{name}"
     (folder / "policies").mkdir(parents=True)
     beside = BESIDE.get(scenario)
-    (folder / "policies/bench.yaml").write_text(policy(to) + (beside.policy_of(name) if beside else ""))
+    (folder / "policies/bench.yaml").write_text(beside.policy_of(name, to) if beside else policy(to))
     port, admin = _free_port(), _free_port()
     command = [sys.executable, "-m", "gateway.control.supervisor"]
     command += ["--policies", str(folder / "policies"), "--state", str(folder / "state"), "--workers", "1"]

@@ -9,6 +9,8 @@
  *   and "model":"paced" the same events, one every 10 ms (all streams at the same moments), each carrying '@'
  *                       and 16 digits: the monotonic clock in microseconds at the moment it was written
  * The usage event, and "usage":null in the others, are sent when the body says "include_usage":true.
+ * A POST to a path that ends in /messages is answered in Anthropic's words: a message of about the same length, or
+ * 100 text deltas back to back.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -51,6 +53,7 @@ struct connection {
 };
 
 static struct text plain_answer, not_found, too_large;
+static struct text message_answer, message_burst;
 static struct text burst[2], stream_head, stream_tail[2]; /* [1]: with usage */
 static int epoll_fd, timer_fd;
 /* All streams wait for the next 10 ms, so a queue in order of arrival is already in order of time. */
@@ -157,6 +160,48 @@ static void build_answers(void)
     }
 }
 
+#define MESSAGE                                                                                                        \
+    "\"id\":\"msg_bench0001\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-haiku-4-5\","
+#define MESSAGE_USAGE                                                                                                  \
+    "\"usage\":{\"input_tokens\":212,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,"                   \
+    "\"output_tokens\":%d,\"service_tier\":\"standard\"}"
+
+static void append_event(struct text *text, const char *type, const char *rest)
+{
+    struct text event = {0};
+    append(&event, "event: %s\ndata: {\"type\":\"%s\"%s}\n\n", type, type, rest);
+    append_chunk(text, event.bytes);
+    free(event.bytes);
+}
+
+static void build_messages(void)
+{
+    struct text body = {0}, rest = {0};
+    append(&body, "{" MESSAGE "\"content\":[{\"type\":\"text\",\"text\":\"");
+    for (int sentence = 0; sentence < 15; sentence++)
+        append(&body, "The line carries what it is given, %d. ", sentence);
+    append(&body, "\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null," MESSAGE_USAGE "}", 100);
+    append(&message_answer, HEADERS "Content-Length: %zu\r\n\r\n%s", "application/json", body.length, body.bytes);
+    free(body.bytes);
+
+    append(&message_burst, HEADERS "Transfer-Encoding: chunked\r\n\r\n", "text/event-stream; charset=utf-8");
+    append(&rest, ",\"message\":{" MESSAGE "\"content\":[],\"stop_reason\":null,\"stop_sequence\":null," MESSAGE_USAGE "}", 1);
+    append_event(&message_burst, "message_start", rest.bytes);
+    append_event(&message_burst, "content_block_start", ",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}");
+    append_event(&message_burst, "ping", "");
+    for (int i = 0; i < EVENTS; i++) {
+        char delta[128];
+        snprintf(delta, sizeof delta, ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" word%d\"}", i);
+        append_event(&message_burst, "content_block_delta", delta);
+    }
+    append_event(&message_burst, "content_block_stop", ",\"index\":0");
+    append_event(&message_burst, "message_delta",
+                 ",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":100}");
+    append_event(&message_burst, "message_stop", "");
+    append(&message_burst, "0\r\n\r\n");
+    free(rest.bytes);
+}
+
 static void leave_queue(struct connection *c)
 {
     *(c->before ? &c->before->after : &first_due) = c->after;
@@ -239,6 +284,8 @@ static int answer(struct connection *c, const char *body, size_t length)
 {
     if (strncmp(c->in, "POST ", 5) != 0)
         return send_text(c, &not_found);
+    if (has(c->in, strcspn(c->in, "\r"), "/messages "))
+        return send_text(c, has(body, length, "\"stream\":true") ? &message_burst : &message_answer);
     if (!has(body, length, "\"stream\":true"))
         return send_text(c, &plain_answer);
     c->with_usage = has(body, length, "\"include_usage\":true");
@@ -349,6 +396,7 @@ int main(void)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     build_answers();
+    build_messages();
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

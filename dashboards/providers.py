@@ -136,6 +136,12 @@ def _failures() -> list[panels.PanelBuilder]:
             panels.PER_SECOND,
             Query(rate(table.STREAM_STALLS, "target"), "{{target}}"),
         ),
+        lines(
+            "Events not known",
+            "Events and parts of streams that Headgate has no word for and passed over, by target.",
+            panels.PER_SECOND,
+            Query(rate(table.UNKNOWN_EVENTS, "target"), "{{target}}"),
+        ),
         bars(
             "Attempts by provider",
             "Attempts in the time shown.",

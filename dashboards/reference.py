@@ -17,6 +17,7 @@ GROUPS: Mapping[str, tuple[Metric, ...]] = {
         table.RETRY_BUDGET_EXHAUSTED,
         table.FALLBACKS,
         table.STREAM_STALLS,
+        table.UNKNOWN_EVENTS,
         table.SHED,
         table.TARGET_STATE,
     ),

@@ -94,6 +94,13 @@ TOO_LARGE = Kind(
 COMPRESSED = Kind(
     "caller_compressed", 415, _BAD, "unsupported_encoding", "Send the body without content-encoding."
 )
+UNSUPPORTED = Kind(
+    "caller_unsupported",
+    400,
+    _BAD,
+    "unsupported_parameter",
+    "The model's provider cannot be told all that this request says.",
+)
 HEADERS_TOO_LARGE = Kind(
     "caller_headers_too_large",
     431,

@@ -27,6 +27,9 @@ class Usage:
     """True if we counted (a cut stream, a provider that reports nothing), False if the provider did."""
     service_tier: str = ""
     """The tier the answer names (OpenAI's `service_tier`), for prices that depend on it."""
+    hour_cache_write: int = 0
+    """Of `cache_write`, what is kept for an hour: Anthropic charges 2 times the input's price for it instead
+    of 1.25."""
     searches: int = 0
     """Web searches that are charged beside the tokens: as many as the call asked for."""
 
@@ -88,3 +91,8 @@ def split_usage(
         reasoning=reasoning,
         audio_output=audio_out,
     )
+
+
+def estimated_usage(input_bytes: int, output_bytes: int) -> Usage:
+    """For an answer whose provider reports nothing: four bytes a token (OpenAI's rule of thumb)."""
+    return Usage(input=-(-input_bytes // 4), output=-(-output_bytes // 4), estimated=True)

@@ -42,6 +42,7 @@ LIMITS = blocks_of((ROOT / "docs" / "limits.md").read_text())
 TRACES_TEXT = (ROOT / "docs" / "traces.md").read_text()
 TRACES = blocks_of(TRACES_TEXT)
 DRIFT = blocks_of((ROOT / "docs" / "drift.md").read_text())
+DIALECTS = blocks_of((ROOT / "docs" / "dialects.md").read_text())
 NO_PROVIDERS = {"OPENAI_API_KEY": "", "MISTRAL_API_KEY": "", "GROQ_API_KEY": ""}
 """As on a machine without keys: the simulated provider answers."""
 
@@ -223,6 +224,30 @@ async def test_policies_of_the_chapter_on_drift_are_accepted(shell: Shell, tmp_p
         shutil.copytree(ROOT / "policies", folder)
         (folder / "drift.yaml").write_text(text)
         await shell.run(f"{hook} headgate check {folder.name}")
+
+
+async def test_commands_of_the_chapter_on_dialects_run_as_written(shell: Shell) -> None:
+    scripts = [text for kind, text in DIALECTS if kind == "sh"]
+    said = "\n".join([await shell.run(script) for script in scripts])
+    for expected in ('"type":"message"', '"input_tokens":', "x-api-key", '"auth": "Authorization: Bearer"'):
+        assert expected in said
+    (exports,) = (script for script in scripts if "export" in script)
+    (program,) = (text for kind, text in DIALECTS if kind == "python")
+    assert len((await shell.run(f"{exports}\npython - <<'END'\n{program}\nEND")).split()) > 10
+
+
+async def test_policies_of_the_chapter_on_dialects_are_accepted(shell: Shell, tmp_path: Path) -> None:
+    for number, text in enumerate(text for kind, text in DIALECTS if kind == "yaml"):
+        folder = tmp_path / "reader" / f"dialects-{number}"
+        folder.mkdir()
+        known = [f"  {name}: {{api_key: {{env: KEY}}}}" for name in ("anthropic", "openai")]
+        missing = [line for line in known if line.partition("{")[0] not in text]
+        (folder / "a.yaml").write_text(
+            "\n".join(["version: 1", "providers:", *missing, "  x: {base_url: http://h/v1}"])
+        )
+        (folder / "b.yaml").write_text(text)
+        said = await shell.run(f"ANTHROPIC_API_KEY=k OPENAI_API_KEY=k KEY=k headgate check {folder.name}")
+        assert "target" in said
 
 
 async def test_commands_of_the_runbooks_run_as_written(shell: Shell, example: Gateway) -> None:

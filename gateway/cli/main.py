@@ -16,6 +16,7 @@ COMMANDS = {
     "drift": "See whether models' answers changed, and what moved.",
     "probe": "Ask golden prompts, and see whether the answers are as they were.",
     "ledger": "Check the usage ledger.",
+    "providers": "List the providers that are known by name.",
     "schema": "Print the JSON Schema of policy files, for editors.",
     "simulate": "Run the simulated provider.",
 }

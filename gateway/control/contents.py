@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.wire.in_chat import answer_in_chat, request_in_chat
 from gateway.wire.sse import events
 
 REDACTED = "[redacted]"
@@ -25,10 +26,13 @@ class Contents:
         """The attributes of a record's span: JSON, as spans hold it."""
         if "request" not in record or record["key"] not in self._keys:
             return {}
-        asked = list(_asked(_object(record["request"])))
-        answered = list(
-            _streamed(record["answer"]) if record["stream"] else _answered(_object(record["answer"]))
-        )
+        dialect, answer = record.get("dialect", ""), record["answer"].encode()
+        asked = list(_asked(_object(request_in_chat(dialect, record["request"].encode()))))
+        if record["stream"]:
+            answered = list(_streamed(answer_in_chat(dialect, answer, streamed=True)))
+        else:
+            # A plain answer leaves the worker as chat would say it, whatever its caller speaks.
+            answered = list(_answered(_object(answer)))
         found = {"gen_ai.input.messages": asked, "gen_ai.output.messages": answered}
         return {name: orjson.dumps(self._clean(told)).decode() for name, told in found.items() if told}
 
@@ -45,7 +49,7 @@ class Contents:
         return value
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: bytes) -> dict[str, Any]:
     """A JSON object; empty if the text was too long to be kept, or is none."""
     try:
         value = orjson.loads(text)
@@ -72,11 +76,11 @@ def _answered(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**_message({"role": "assistant", **told}), "finish_reason": str(choice.get("finish_reason"))}
 
 
-def _streamed(text: str) -> Iterator[dict[str, Any]]:
+def _streamed(text: bytes) -> Iterator[dict[str, Any]]:
     """Each choice of a stream, its pieces put together."""
     choices: dict[Any, dict[str, Any]] = {}
-    for _, data in events(text.encode()):
-        for piece in _objects(_object(data.decode(errors="replace")).get("choices")):
+    for _, data in events(text):
+        for piece in _objects(_object(data).get("choices")):
             index = piece.get("index")
             whole = choices.setdefault(
                 index if isinstance(index, int) else 0,

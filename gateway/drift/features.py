@@ -23,6 +23,7 @@ from gateway.drift.performance_channels import PERFORMANCE
 from gateway.drift.sample import Sample
 from gateway.drift.schema import fits
 from gateway.drift.text import Counted, counted, projections, script_of
+from gateway.wire.in_chat import answer_in_chat, request_in_chat
 from gateway.wire.json import try_object
 
 STREAMS = 1024
@@ -57,11 +58,14 @@ class Reader:
 
     def read(self, head: Mapping[str, Any], request: bytes, answer: bytes) -> Read | None:
         """One answer as it left the worker (`link.answers`); None if it cannot be read."""
-        asked = read_asked(request)
+        dialect, streamed = str(head.get("dialect", "")), head.get("stream") is True
+        asked = read_asked(request_in_chat(dialect, request))
         if asked is None:
             return None
-        streamed, size = head.get("stream") is True, head.get("bytes", len(answer))
-        answered = read_answered(answer, streamed=streamed, size=size)
+        size = head.get("bytes", len(answer))
+        answered = read_answered(
+            answer_in_chat(dialect, answer, streamed=streamed), streamed=streamed, size=size
+        )
         if answered is None:
             return None
         return self.sample(asked, answered, head)

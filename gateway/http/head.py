@@ -34,6 +34,7 @@ _KNOWN = frozenset(
         b"openai-beta",
         b"x-headgate-tags",
         b"x-client-request-id",
+        b"anthropic-beta",
     }
 )
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")

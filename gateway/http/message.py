@@ -38,6 +38,7 @@ _KEPT = frozenset(
         b"retry-after",
         b"retry-after-ms",
         b"x-request-id",
+        b"request-id",
         b"apim-request-id",
         b"openai-processing-ms",
         b"openai-version",
@@ -46,6 +47,11 @@ _KEPT = frozenset(
             b"x-ratelimit-" + part + b"-" + kind
             for part in (b"limit", b"remaining", b"reset")
             for kind in (b"requests", b"tokens", b"input-images")
+        ),
+        *(
+            b"anthropic-ratelimit-" + kind + b"-" + part
+            for part in (b"limit", b"remaining", b"reset")
+            for kind in (b"requests", b"tokens", b"input-tokens", b"output-tokens")
         ),
     }
 )

@@ -12,8 +12,6 @@ from gateway.line.endpoints import Endpoint, endpoint_of
 from gateway.policy.snapshot import Key, Snapshot
 from gateway.telemetry.trace_context import Parent, read_parent
 
-_FORWARDED = (b"openai-beta", b"x-client-request-id")
-"""The caller's headers that a provider gets. All others stay here: an allow-list leaks nothing."""
 _CONTEXT = (b"traceparent", b"tracestate")
 """Those that say which trace a call belongs to; `line.tracing` decides what becomes of them."""
 
@@ -30,7 +28,7 @@ class Admission:
         self.key = key
         named = named_by(b",".join([value for name, value in head.headers if name == b"connection"]))
         heard = {name: value for name, value in known.items() if name not in named}
-        self.forwarded = _lines(heard, _FORWARDED)
+        self.forwarded = _lines(heard, endpoint.dialect.forwarded)
         """The lines that go on to the provider; b"" for most calls."""
         self.context = _lines(heard, _CONTEXT)
         self.parent: Parent | None = None

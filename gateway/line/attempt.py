@@ -5,8 +5,6 @@ Holds back a stream until its first content, so that everything before the commi
 
 from __future__ import annotations
 
-from typing import Any
-
 from gateway.clock import monotonic_s, now_s
 from gateway.errors import (
     UPSTREAM_BAD_ANSWER,
@@ -26,9 +24,10 @@ from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
 from gateway.line.reading_on import ReadingOn
 from gateway.policy.snapshot import Model, ProviderKey, Target
 from gateway.quota.cap import written
-from gateway.wire.dialects.openai_chat import Call, error_in_answer, read_error, write_body
-from gateway.wire.dialects.openai_stream import AnswerStream
+from gateway.wire.dialect import CHAT
+from gateway.wire.dialects.openai_chat import Call
 from gateway.wire.json import try_object
+from gateway.wire.speech import Speech, Stream, Told, speech_of
 from gateway.wire.sse import BadStream
 
 HOLD_BYTES = 64 * 1024
@@ -37,6 +36,9 @@ WHOLE_BYTES = 1 << 20
 """A plain answer up to this size is read whole and checked; a longer one is relayed as it comes."""
 LONGEST_BYTES = 64 << 20
 """A plain answer above this size is not relayed; one whose length is not known before is cut there."""
+
+
+_CHAT_TO_CHAT = speech_of(CHAT, CHAT)
 
 
 class AttemptFailed(Exception):
@@ -96,8 +98,9 @@ class Attempt:
         "_woke",
         "answer",
         "connection",
-        "fields",
+        "speech",
         "stream",
+        "told",
     )
 
     def __init__(self, exchange: Exchange, call: Call) -> None:
@@ -109,13 +112,10 @@ class Attempt:
         self._failure: UpstreamFailed | None = None
         self.answer: Answer | None = None
         self.connection: UpstreamConnection | None = None
-        self.fields: dict[str, Any] | None = None
-        """The plain answer as parsed, if it was read whole."""
-        self.stream = (
-            AnswerStream(strips_usage=not call.wants_usage, choices=call.fields.get("n") or 1)
-            if call.stream
-            else None
-        )
+        self.told: Told | None = None
+        """The plain answer, if it was read whole."""
+        self.speech: Speech = _CHAT_TO_CHAT
+        self.stream: Stream | None = None
 
     # Receiver
 
@@ -145,7 +145,7 @@ class Attempt:
         self._parts.append(block)
         self._size += len(block)
         if stream is None:
-            if self._size > WHOLE_BYTES:
+            if self._size > (WHOLE_BYTES if self.speech.relays else LONGEST_BYTES):
                 self._wake()
         elif stream.committed or stream.error is not None or self._size > HOLD_BYTES:
             self._wake()
@@ -178,17 +178,17 @@ class Attempt:
         line = exchange.line
         call = exchange.call
         assert call is not None
+        provider = target.provider
+        speech = self.speech = speech_of(exchange.admission.endpoint.dialect, provider.speaks)
+        if call.stream:
+            self.stream = speech.stream(call, now_s())
         cap = exchange.claim.cap if exchange.claim is not None else None
-        body = write_body(
-            call,
-            target.model,
-            asks_usage=target.provider.stream_options,
-            cap=None if cap is None else written(call, cap, target.provider.cap_field),
-        )
+        cap_written = None if cap is None else written(call, cap, provider.cap_field)
+        body, exchange.dropped = speech.body(call, target.toward, cap_written)
         head = line.outbound.head(target, key, call.endpoint)
-        told = exchange.admission.forwarded + line.tracer.context(exchange)
+        told = (exchange.admission.forwarded if speech.relays else b"") + line.tracer.context(exchange)
         request = b"%b%d\r\n%b\r\n%b" % (head, len(body), told, body)
-        pool = line.outbound.pool(target.provider)
+        pool = line.outbound.pool(provider)
         connection = pool.take()
         may_be_stale = True
         while True:
@@ -220,8 +220,10 @@ class Attempt:
                 self._failure, self._woke, connection, may_be_stale = None, False, None, False
                 continue
             break
-        if self.answer is not None:
-            exchange.first_answer_s = self.answer.first_byte_s
+        answer = self.answer
+        if answer is not None:
+            exchange.first_answer_s = answer.first_byte_s
+            answer.headers = speech.headers(answer.headers, now_s())
         self._check()
 
     def reads_on(self, claim: Claim) -> bool:
@@ -233,7 +235,7 @@ class Attempt:
         if claim.need is None or self._streams:
             connection.close()
             return False
-        reading = ReadingOn(self._exchange, claim, connection, self.take_body())
+        reading = ReadingOn(self._exchange, claim, connection, self.take_body(), self.speech)
         if self.answer is not None:
             reading.answered(self.answer)
         return True
@@ -275,17 +277,25 @@ class Attempt:
         if not answer.complete:
             self._check_long(answer)
             return
-        self.fields = fields = try_object(self.body)
-        if fields is not None and fields.get("error") and not fields.get("choices"):
-            error = error_in_answer(fields)
-            raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
-        if fields is None or self._streams:
+        body = self.body
+        fields = try_object(body)
+        if fields is not None:
+            error = self.speech.target.error_in_answer(fields)
+            if error is not None:
+                raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error)
+            self.told = self.speech.told(fields, body, now_s())
+        if self.told is None or self._streams:
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
 
     def _check_long(self, answer: Answer) -> None:
         """What can be said of a plain answer of which only the beginning is there."""
         is_object = self.body.lstrip()[:1] == b"{"
-        if self._streams or not is_object or int(answer.headers.get(b"content-length", 0)) > LONGEST_BYTES:
+        if (
+            self._streams
+            or not self.speech.relays
+            or not is_object
+            or int(answer.headers.get(b"content-length", 0)) > LONGEST_BYTES
+        ):
             self._drop()
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
 
@@ -296,7 +306,7 @@ class Attempt:
         if answer.status < 400:
             # Redirects are not followed: targets come from the policy alone.
             raise AttemptFailed("bad_answer", UPSTREAM_BAD_ANSWER)
-        error = read_error(answer.status, answer.headers, self.body, now_s())
+        error = self.speech.target.read_error(answer.status, answer.headers, self.body, now_s())
         status = answer.status if answer.complete else 0
         raise AttemptFailed(error.reason, UPSTREAM_BAD_ANSWER, error, status=status)
 

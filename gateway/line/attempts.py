@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gateway.clock import monotonic_s
 from gateway.errors import (
+    UNSUPPORTED,
     UPSTREAM_AUTH,
     UPSTREAM_ERROR,
     UPSTREAM_OVERLOADED,
@@ -50,6 +51,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
     line.retry_budget(model.name).call(now_s)
     last = len(decision.targets) - 1
     soonest: TargetFull | None = None
+    failed: AttemptFailed | None = None
     try:
         for place, target in enumerate(decision.targets):
             retries = 0
@@ -66,9 +68,18 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                 exchange.claim = claim
                 key = line.provider_key(target.provider, refused_keys)
                 attempt = Attempt(exchange, call)
-                failure = await _attempt(exchange, attempt, target, key, model)
+                try:
+                    failure = await _attempt(exchange, attempt, target, key, model)
+                except GatewayError as error:
+                    if error.kind is not UNSUPPORTED:
+                        raise
+                    if place == last:
+                        raise (error if failed is None else final_error(exchange, failed)) from None
+                    _pass_over(exchange, model, target, "unsupported")
+                    break
                 if failure is None:
                     return attempt
+                failed = failure
                 if key is not None:
                     refused_keys |= {key}
                     if failure.reason == "auth" or failure.quota:
@@ -94,13 +105,18 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     soonest = full
                 if place == last:
                     raise soonest.error
-                exchange.fallbacks += 1
-                line.meters.fallback(model.name, "limit")
-                line.tracer.skipped(exchange, target)
+                _pass_over(exchange, model, target, "limit")
     finally:
         if exchange.keep_alive is not None:
             exchange.keep_alive.stop()
     raise AssertionError("a decision without targets")  # decide() refuses these
+
+
+def _pass_over(exchange: Exchange, model: Model, target: Target, reason: str) -> None:
+    """The next target is asked instead, and this one never was."""
+    exchange.fallbacks += 1
+    exchange.line.meters.fallback(model.name, reason)
+    exchange.line.tracer.skipped(exchange, target, reason)
 
 
 def _step(

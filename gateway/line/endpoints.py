@@ -6,25 +6,33 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import BAD_METHOD, NOT_FOUND, GatewayError
+from gateway.wire.dialect import ANTHROPIC, CHAT, COMPLETIONS, COUNTING, Dialect
 from gateway.wire.dialects.openai_chat import ENDPOINTS
 from gateway.wire.dialects.openai_families import Passing, passing_of
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a path stands for. `kind` is one of `openai_chat.ENDPOINTS`, or "models", or "pass_through"."""
+    """What a path stands for. `kind` is one of `openai_chat.ENDPOINTS`, or "count_tokens", "models" or
+    "pass_through"."""
 
     kind: str
     model: str | None = None
     """The model where the path names it (Azure deployments, `/models/{id}`)."""
     passing: Passing | None = None
     """What is passed through; None for the other kinds."""
+    dialect: Dialect = CHAT
+    """What the caller speaks, and is answered in."""
 
 
+_DIALECTS = {"completions": COMPLETIONS}
 _FIXED: dict[bytes, Endpoint] = {
-    prefix + path.encode(): Endpoint(kind)
+    prefix + path.encode(): Endpoint(kind, dialect=_DIALECTS.get(kind, CHAT))
     for prefix in (b"/v1", b"/openai/v1")
     for kind, path in (*ENDPOINTS.items(), ("models", "/models"))
+} | {
+    b"/v1/messages": Endpoint("chat", dialect=ANTHROPIC),
+    b"/v1/messages/count_tokens": Endpoint("count_tokens", dialect=COUNTING),
 }
 _MODEL_PREFIXES = (b"/v1/models/", b"/openai/v1/models/")
 _DEPLOYMENTS = b"/openai/deployments/"
@@ -45,6 +53,11 @@ def endpoint_of(method: bytes, target: bytes) -> Endpoint:
     elif method != b"POST":
         raise GatewayError(BAD_METHOD, headers=(("allow", "POST"),))
     return found
+
+
+def dialect_of(target: bytes) -> Dialect:
+    """What the caller of a request line speaks, whether there is anything at its path or not."""
+    return ANTHROPIC if target.startswith(b"/v1/messages") else CHAT
 
 
 def _passed_through(method: bytes, path: bytes, query: bytes) -> Endpoint:
@@ -71,6 +84,6 @@ def _with_model(path: bytes) -> Endpoint | None:
     if kind is None or not name:
         return None
     try:
-        return Endpoint(kind, unquote_to_bytes(name).decode())
+        return Endpoint(kind, unquote_to_bytes(name).decode(), dialect=_DIALECTS.get(kind, CHAT))
     except UnicodeDecodeError:
         return None

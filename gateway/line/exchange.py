@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gateway.telemetry.trace_context import Parent
     from gateway.usage import Usage
     from gateway.wire.dialects.openai_chat import Call
-    from gateway.wire.dialects.openai_stream import AnswerStream
+    from gateway.wire.speech import Stream
 
 
 class DeadlinePassed(Exception):
@@ -101,6 +101,8 @@ class Exchange:
     """How much its input can be at most, once something asked for that."""
     output_bytes: int | None = None
     """The content of an answer whose usage is not known: at most so many tokens came. None: not known."""
+    dropped: tuple[str, ...] = ()
+    """Names of what could not be said to the target, and was left out."""
     own_lines = b""
     """Headers for the caller that tell what limits did to the call."""
     tells_rates = False
@@ -113,7 +115,7 @@ class Exchange:
     """The caller's own span that this call belongs to."""
     answer: Mapping[str, Any] | None = None
     """The plain answer as parsed, if it was read whole."""
-    stream: AnswerStream | None = None
+    stream: Stream | None = None
     recording: Recording | None = None
     """The stream as it went out, for a trace with content."""
     taken: Taken | None = None

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.clock import monotonic_s
+from gateway.clock import monotonic_s, now_s
 from gateway.errors import GatewayError
 from gateway.http.message import STATUS_200, chunk
-from gateway.wire.dialects.openai_chat import error_event
 
 if TYPE_CHECKING:
     from gateway.line.exchange import Exchange
@@ -32,11 +31,21 @@ def stream_framing(*, chunked: bool) -> bytes:
 class KeepAlive:
     """The signs of life of one call, from its second attempt on. Never made for a call that needs but one."""
 
-    __slots__ = ("_caller", "_chunked", "_head", "_interval_s", "_keep_alive", "_timer", "has_begun")
+    __slots__ = (
+        "_caller",
+        "_chunked",
+        "_error_event",
+        "_head",
+        "_interval_s",
+        "_keep_alive",
+        "_timer",
+        "has_begun",
+    )
 
     def __init__(self, exchange: Exchange, interval_s: float) -> None:
         # Not the exchange itself: it holds this, and a call leaves no cycles.
         self._caller = exchange.caller
+        self._error_event = exchange.admission.endpoint.dialect.error_event
         self._keep_alive = exchange.request.keep_alive
         self._chunked = exchange.request.head.version == "1.1"
         self._head = _head(exchange, chunked=self._chunked)
@@ -52,7 +61,7 @@ class KeepAlive:
 
     def fail(self, error: GatewayError) -> None:
         """Ends the answer that has begun with an error event, and no `[DONE]`."""
-        event = error_event(error)
+        event = self._error_event(error)
         self._caller.write(chunk(event, last=True) if self._chunked else event)
         self._caller.finish(keep_alive=self._keep_alive)
 
@@ -75,4 +84,5 @@ def _head(exchange: Exchange, *, chunked: bool) -> bytes:
         exchange.request_id,
         exchange.snapshot.hash.encode(),
     )
+    head = exchange.admission.endpoint.dialect.lines_for_caller(head, now_s())
     return head + (b"\r\n" if exchange.request.keep_alive else b"connection: close\r\n\r\n")

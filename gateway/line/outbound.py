@@ -9,7 +9,6 @@ from gateway.http.dial import Origin, proxy_authorization, tls_context
 from gateway.http.pool import Pool
 from gateway.http.wheel import Wheel
 from gateway.policy.snapshot import Provider, ProviderKey, Snapshot, Target
-from gateway.wire.dialects.openai_chat import ENDPOINTS
 
 _RENAMED = {
     b"content-type": b"",
@@ -17,6 +16,7 @@ _RENAMED = {
     b"content-encoding": b"",
     b"transfer-encoding": b"",
     b"x-request-id": b"x-headgate-upstream-request-id: ",
+    b"request-id": b"x-headgate-upstream-request-id: ",
     b"apim-request-id": b"x-headgate-upstream-request-id: ",
 }
 """A provider's headers that go on to the caller under another name, or (b"") not at all."""
@@ -113,7 +113,7 @@ def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> byte
     path = provider.base_path
     if provider.api_version is not None:
         path += f"/openai/deployments/{quote(target.model, safe='')}"
-    path += ENDPOINTS[endpoint]
+    path += provider.speaks.path_of(endpoint) or ""
     if provider.api_version is not None:
         path += f"?api-version={quote(provider.api_version, safe='')}"
     accept = "application/json, text/event-stream"
@@ -169,9 +169,14 @@ def to_caller(headers: Mapping[bytes, bytes], *, rates: bool = True) -> bytes:
     lines: list[bytes] = []
     for name, value in headers.items():
         prefix = _prefixes[name]
-        if prefix and (rates or not name.startswith(b"x-ratelimit-")):
+        if prefix and (rates or b"-ratelimit-" not in name):
             lines += (prefix, value, b"\r\n")
     return b"".join(lines)
+
+
+def dropped_line(names: tuple[str, ...]) -> bytes:
+    """The header that tells what of a call could not be said to its target."""
+    return b"x-headgate-dropped: %b\r\n" % _visible(", ".join(names))
 
 
 def _visible(text: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from gateway.clock import now_s
 from gateway.errors import (
     BUDGET_SPENT,
     INTERNAL,
@@ -24,6 +25,8 @@ from gateway.http.message import Request, status_line
 from gateway.line.admission import Admission, admit
 from gateway.line.attempt import Attempt
 from gateway.line.attempts import send
+from gateway.line.counting import ESTIMATED, counting, likely_tokens
+from gateway.line.endpoints import dialect_of
 from gateway.line.exchange import DeadlinePassed, Exchange
 from gateway.line.limits import UseInstead
 from gateway.line.observe import observe
@@ -34,9 +37,10 @@ from gateway.link.journal import JournalFull
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Model, Snapshot
 from gateway.telemetry.diagnostics import report
-from gateway.wire.dialects.openai_chat import error_body, model_object, read_call
+from gateway.wire.dialects.openai_chat import model_object, read_call
 from gateway.wire.dialects.openai_families import stored_ids
 from gateway.wire.json import dumps
+from gateway.wire.speech import read_own
 
 if TYPE_CHECKING:
     from gateway.http.caller import CallerConnection
@@ -57,11 +61,23 @@ async def serve(exchange: Exchange) -> None:
             await pass_through(exchange, endpoint.passing)
             return
         body = await exchange.body()
-        exchange.call = read_call(endpoint.kind, body, endpoint.model)
+        dialect = endpoint.dialect
+        exchange.call = (
+            read_call(endpoint.kind, body, endpoint.model) if dialect.speaks_all else read_own(dialect, body)
+        )
         files = snapshot.passages.get("files")
         if files is not None and b'"file_id"' in body:
             await must_own(exchange, files.target.provider, stored_ids(exchange.call.fields.get("messages")))
-        await relay(exchange, await _answer(exchange, choose(exchange, admission)))
+        decision = choose(exchange, admission)
+        if endpoint.kind == "count_tokens":
+            asked = counting(exchange, decision)
+            if asked is None:
+                exchange.status = 200
+                estimate = dumps({"input_tokens": likely_tokens(exchange, decision.targets[0])})
+                write(exchange, estimate, headers=ESTIMATED, keep_alive=exchange.request.keep_alive)
+                return
+            decision = asked
+        await relay(exchange, await _answer(exchange, decision))
     except CallerGone:
         exchange.outcome, exchange.error_type = "caller_gone", "caller_gone"
     except GatewayError as error:
@@ -165,7 +181,7 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
             return
         write(
             exchange,
-            error_body(error),
+            dialect_of(exchange.request.head.target).error_body(error, exchange.request_id),
             headers=error.extra_headers,
             keep_alive=exchange.request.keep_alive and exchange.request.complete,
         )
@@ -191,6 +207,7 @@ def write(
         )
     for name, value in headers:
         head += f"{name}: {value}\r\n".encode("latin-1")
+    head = dialect_of(exchange.request.head.target).lines_for_caller(head, now_s())
     head += b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
     if exchange.request.head.method == b"HEAD":
         body = b""

@@ -13,12 +13,13 @@ from gateway.http.message import Answer
 from gateway.http.upstream import UpstreamConnection, UpstreamFailed
 from gateway.http.wheel import Deadline
 from gateway.usage import Usage
-from gateway.wire.dialects.openai_chat import read_usage, usage_in_tail
+from gateway.wire.dialects.openai_chat import usage_in_tail
 from gateway.wire.json import try_object
 
 if TYPE_CHECKING:
     from gateway.line.claim import Claim
     from gateway.line.exchange import Exchange
+    from gateway.wire.speech import Speech
 
 WHOLE_BYTES = 1 << 20
 TAIL_BYTES = 8 * 1024
@@ -65,11 +66,17 @@ class Left:
 class ReadingOn:
     """The receiver of an answer that nobody waits for any more. Ends at the call's own deadline."""
 
-    __slots__ = ("_body", "_claim", "_connection", "_deadline", "_is_long", "_left", "_status")
+    __slots__ = ("_body", "_claim", "_connection", "_deadline", "_is_long", "_left", "_read_usage", "_status")
 
     def __init__(
-        self, exchange: Exchange, claim: Claim, connection: UpstreamConnection, begun: bytes
+        self,
+        exchange: Exchange,
+        claim: Claim,
+        connection: UpstreamConnection,
+        begun: bytes,
+        speech: Speech,
     ) -> None:
+        self._read_usage = speech.target.read_usage
         self._left = Left(exchange)
         self._claim = claim
         self._connection = connection
@@ -96,9 +103,9 @@ class ReadingOn:
             claim.unused(left, self._status, "refused")
             return
         if self._is_long:
-            left.usage = usage_in_tail(self._body)
+            left.usage = usage_in_tail(self._body, self._read_usage)
         else:
-            left.usage = read_usage(try_object(self._body) or {})
+            left.usage = self._read_usage(try_object(self._body) or {})
         if left.usage is not None:
             left.price(left.usage)
             self._count(left.usage)

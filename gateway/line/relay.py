@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
-from gateway.clock import monotonic_s
+from gateway.clock import monotonic_s, now_s
 from gateway.errors import (
     UPSTREAM_BAD_ANSWER,
     UPSTREAM_LOST,
@@ -22,16 +23,12 @@ from gateway.line.attempt import LONGEST_BYTES, Attempt
 from gateway.line.attempts import NOT_THE_TARGETS, error_of
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange, Pausable
 from gateway.line.keepalive import stream_framing
-from gateway.line.outbound import to_caller
+from gateway.line.outbound import dropped_line, to_caller
 from gateway.money import usd
-from gateway.usage import Usage
-from gateway.wire.dialects.openai_chat import (
-    error_event,
-    estimated_usage,
-    read_usage,
-    usage_in_tail,
-)
-from gateway.wire.dialects.openai_stream import AnswerStream
+from gateway.telemetry.diagnostics import say_once
+from gateway.usage import Usage, estimated_usage
+from gateway.wire.dialects.openai_chat import usage_in_tail
+from gateway.wire.speech import Stream
 from gateway.wire.sse import BadStream, has_data
 
 TAIL_BYTES = 8 * 1024
@@ -42,7 +39,7 @@ async def relay(exchange: Exchange, attempt: Attempt) -> None:
     """Brings the answer to the caller; afterwards `exchange.usage` is known."""
     if attempt.stream is not None:
         await _relay_stream(exchange, attempt, attempt.stream)
-    elif attempt.fields is not None:
+    elif attempt.told is not None:
         _write_plain(exchange, attempt)
     else:
         await _relay_long(exchange, attempt)
@@ -59,18 +56,21 @@ def answer_head(exchange: Exchange, answer: Answer, framing: bytes, line: bytes 
         exchange.request_id,
         exchange.attempts,
         exchange.line.target_lines(target, exchange.snapshot),
-        exchange.own_lines + to_caller(answer.headers, rates=not exchange.tells_rates),
+        exchange.own_lines
+        + to_caller(answer.headers, rates=not exchange.tells_rates)
+        + (dropped_line(exchange.dropped) if exchange.dropped else b""),
     )
+    head = exchange.admission.endpoint.dialect.lines_for_caller(head, now_s())
     return head + (b"\r\n" if exchange.request.keep_alive else b"connection: close\r\n\r\n")
 
 
 def _write_plain(exchange: Exchange, attempt: Attempt) -> None:
     """An answer that was read whole: one write, with its length and its cost."""
-    fields, call, answer = attempt.fields, exchange.call, attempt.answer
-    assert fields is not None and call is not None and answer is not None
-    body = attempt.body
-    exchange.usage = usage = read_usage(fields) or estimated_usage(call.size, len(body))
-    exchange.answer = fields
+    told, call, answer = attempt.told, exchange.call, attempt.answer
+    assert told is not None and call is not None and answer is not None
+    body = told.body
+    exchange.usage = usage = told.usage or estimated_usage(call.size, len(body))
+    exchange.answer = told.fields
     exchange.output_bytes = len(body)
     exchange.line.watched.plain(exchange, answer, body)
     cost = exchange.price(usage)
@@ -201,7 +201,7 @@ class _StreamCopy(_Copy):
 
     __slots__ = ("_stall_s", "_stream")
 
-    def __init__(self, exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream) -> None:
+    def __init__(self, exchange: Exchange, connection: UpstreamConnection, stream: Stream) -> None:
         super().__init__(exchange, connection)
         self._stream = stream
         assert exchange.model is not None
@@ -261,7 +261,7 @@ class _RecordedCopy(_StreamCopy):
         self,
         exchange: Exchange,
         connection: UpstreamConnection,
-        stream: AnswerStream,
+        stream: Stream,
         add: Callable[[bytes], None],
     ) -> None:
         super().__init__(exchange, connection, stream)
@@ -273,7 +273,7 @@ class _RecordedCopy(_StreamCopy):
 
 
 def _copy_of(
-    exchange: Exchange, connection: UpstreamConnection, stream: AnswerStream, answer: Answer
+    exchange: Exchange, connection: UpstreamConnection, stream: Stream, answer: Answer
 ) -> _StreamCopy:
     recording = exchange.recording = exchange.line.tracer.recording(exchange)
     taken = exchange.line.watched.stream(exchange, answer)
@@ -291,7 +291,7 @@ def _copy_of(
     return _RecordedCopy(exchange, connection, stream, both)
 
 
-async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStream) -> None:
+async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: Stream) -> None:
     connection, call, answer = attempt.connection, exchange.call, attempt.answer
     assert connection is not None and call is not None and answer is not None
     copy = _copy_of(exchange, connection, stream, answer)
@@ -313,10 +313,26 @@ async def _relay_stream(exchange: Exchange, attempt: Attempt, stream: AnswerStre
         exchange.price(usage)
     failure = _stream_failure(exchange, copy, stream)
     _judge(exchange, None if failure is None else failure.kind, stream.error)
+    if stream.unknown:
+        _tell_unknown(exchange, stream.unknown)
     if failure is not None:
         exchange.failed_after_commit(failure.kind.error_type)
-        copy.write(error_event(failure))
+        copy.write(exchange.admission.endpoint.dialect.error_event(failure))
     copy.finish()
+
+
+def _tell_unknown(exchange: Exchange, unknown: Mapping[str, int]) -> None:
+    """What of a stream Headgate has no word for: counted, and named to the operator."""
+    target, model = exchange.target, exchange.model
+    assert target is not None and model is not None
+    exchange.line.meters.unknown_events(model.name, target.name, sum(unknown.values()))
+    for kind in unknown:
+        named = kind if _KIND(kind) else "of no proper name"
+        say_once(f"note: {target.name} sends events or parts that are not known and are passed over: {named}")
+
+
+_KIND = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+"""What a provider wrote stands in no log, unless it can be nothing but a name."""
 
 
 def _judge(exchange: Exchange, kind: Kind | None, error: ProviderError | None = None) -> None:
@@ -342,7 +358,7 @@ _REASONS = {
 """What an attempt failed of after the commit point; what is not here is no provider's fault."""
 
 
-def _stream_failure(exchange: Exchange, copy: _StreamCopy, stream: AnswerStream) -> GatewayError | None:
+def _stream_failure(exchange: Exchange, copy: _StreamCopy, stream: Stream) -> GatewayError | None:
     """What the stream failed of after the commit point; None if it ended with `[DONE]`."""
     if stream.error is not None:
         return error_of(exchange, stream.error)
@@ -403,7 +419,9 @@ async def _relay_long(exchange: Exchange, attempt: Attempt) -> None:
     try:
         await copy.run(answer)
     finally:
-        usage: Usage = usage_in_tail(copy.tail) or estimated_usage(call.size, copy.size)
+        usage: Usage = usage_in_tail(copy.tail, attempt.speech.target.read_usage) or estimated_usage(
+            call.size, copy.size
+        )
         exchange.usage = usage
         exchange.output_bytes = None if copy.failure is not None else copy.size
         exchange.price(usage)

@@ -16,7 +16,7 @@ from gateway.clock import monotonic_s, now_s
 from gateway.policy.snapshot import Target, Traces
 from gateway.telemetry.meters import Meters
 from gateway.telemetry.trace_context import KEPT_STATE_BYTES, context_lines, threshold
-from gateway.wire.dialects.openai_chat import ENDPOINTS, OPERATIONS
+from gateway.wire.dialects.openai_chat import OPERATIONS
 from gateway.wire.json import dumps
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Untraced:
     def failed(self, exchange: Exchange, attempt: Attempt, failure: AttemptFailed, step: str) -> None:
         """An attempt failed, and `step` (of `routing.retry`) follows."""
 
-    def skipped(self, exchange: Exchange, target: Target) -> None:
-        """A target's limits let no attempt through, and the next one follows."""
+    def skipped(self, exchange: Exchange, target: Target, reason: str) -> None:
+        """No attempt is made at a target, and the next one follows: its limits let none through, or it cannot
+        be told what the call says."""
 
     def recording(self, exchange: Exchange) -> Recording | None:
         """What is to take down the stream that begins now; None for nearly all."""
@@ -135,9 +136,9 @@ class Traced(Untraced):
         }
         exchange.story = [*story, told]
 
-    def skipped(self, exchange: Exchange, target: Target) -> None:
+    def skipped(self, exchange: Exchange, target: Target, reason: str) -> None:
         at = monotonic_s() - exchange.started_s
-        told = {"target": target.name, "end": at, "outcome": "limit", "then": "fall_back"}
+        told = {"target": target.name, "end": at, "outcome": reason, "then": "fall_back"}
         exchange.story = [*exchange.story, told]
 
     def ended(self, exchange: Exchange, ended_s: float) -> None:
@@ -173,7 +174,7 @@ class Traced(Untraced):
                 "host": provider.host,
                 "port": provider.port,
                 "url": f"{provider.scheme}://{provider.authority}{provider.base_path}"
-                + ENDPOINTS.get(endpoint, ""),
+                + (provider.speaks.path_of(endpoint) or ""),
             }
         return found
 
@@ -250,6 +251,8 @@ class TracedWithContent(Traced):
         if exchange.call is None or not exchange.call.fields:
             return
         asked, recording = exchange.request.body, exchange.recording
+        if exchange.call.own is not None:
+            record["dialect"] = exchange.admission.endpoint.dialect.name
         answered = b"" if exchange.answer is None else dumps(exchange.answer)
         if recording is not None:
             answered = recording.data

@@ -143,6 +143,8 @@ def _head(exchange: Exchange, taken: Taken, ended_s: float) -> dict[str, Any]:
         "at": now_s(),
         "took_s": ended_s - exchange.upstream_s,
     }
+    if call.own is not None:
+        head["dialect"] = exchange.admission.endpoint.dialect.name
     if call.stream:
         head["first_s"] = exchange.first_answer_s - exchange.upstream_s
     if usage is not None and not usage.estimated:

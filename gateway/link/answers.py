@@ -14,7 +14,8 @@ _SIZES = struct.Struct(">III")
 class Told(NamedTuple):
     """One answer. `head` is a JSON object of names and numbers: model, target, endpoint, stream, at (seconds
     since 1970), took_s, first_s (streams), input, output and reasoning (tokens, where known), bytes (of the
-    answer, if more came than is here), headers (those that the policy names)."""
+    answer, if more came than is here), headers (those that the policy names), dialect (the caller's, if it is
+    not chat's)."""
 
     head: dict[str, Any]
     request: bytes

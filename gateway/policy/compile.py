@@ -32,9 +32,10 @@ from gateway.policy.spec import (
 )
 from gateway.policy.telemetry_spec import TelemetrySpec
 from gateway.pricing.catalogue import Catalogue, PriceTable, pico_per_token
-from gateway.pricing.price import FEES, STANDARD
+from gateway.pricing.price import FEES, HOUR_WRITE, STANDARD
 from gateway.quota.cap import is_reasoning
 from gateway.quota.ratio import START
+from gateway.wire.dialect import SPOKEN
 
 MAX_TARGET_NAME_BYTES = 192
 """What the shared target table has room for."""
@@ -200,6 +201,7 @@ class _Compiler:
                         "uncertain": spec.retries.uncertain,
                     },
                     "keep_alive_s": spec.keep_alive,
+                    "drops_unsupported": spec.on_unsupported == "drop",
                     "timeouts": _timeouts(spec.timeouts),
                     "health": {"failures": spec.health.failures, "eject_s": spec.health.eject},
                 }
@@ -391,6 +393,10 @@ class _Compiler:
                     (*path, "provider"),
                     "speaks Azure's dated API, whose paths differ; give a provider without api_version",
                 )
+            elif not SPOKEN[self._rows[spec.provider].table["dialect"]].speaks_all:
+                self._say(
+                    (*path, "provider"), "does not speak OpenAI's API; only that is passed through as it is"
+                )
             else:
                 usd = spec.usd_per_call
                 tables.append(
@@ -466,12 +472,14 @@ def _price_table(spec: PriceSpec) -> PriceTable:
         "input": spec.input,
         "cached_input": spec.input if spec.cached_input is None else spec.cached_input,
         "cache_write": spec.input if spec.cache_write is None else spec.cache_write,
+        HOUR_WRITE: spec.hour_cache_write if spec.hour_cache_write is not None else spec.cache_write,
         "audio_input": spec.input if spec.audio_input is None else spec.audio_input,
         "output": spec.output,
         "reasoning": spec.output if spec.reasoning is None else spec.reasoning,
         "audio_output": spec.output if spec.audio_output is None else spec.audio_output,
     }
-    table: PriceTable = {STANDARD: [(0, {kind: pico_per_token(amount) for kind, amount in dollars.items()})]}
+    prices = {kind: pico_per_token(amount) for kind, amount in dollars.items() if amount is not None}
+    table: PriceTable = {STANDARD: [(0, prices)]}
     if fees := _fees(spec):
         table[FEES] = fees
     return table

@@ -122,6 +122,8 @@ def _matching(targets: tuple[Target, ...], facts: Facts, notes: list[Step]) -> t
     kept = []
     for target in targets:
         missed = "" if target.match is None else target.match.misses(facts)
+        if not missed and target.provider.speaks.path_of(facts.endpoint) is None:
+            missed = f"{target.provider.speaks.name} has no {facts.endpoint}"
         if missed:
             notes.append(Step(f"target {target.name}", "passed over", missed))
         else:

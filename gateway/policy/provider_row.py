@@ -97,7 +97,9 @@ class ProviderCompiler:
             for field in ("resource", "api_version"):
                 if getattr(spec, field) is not None:
                     self._say((*path, field), "is for dialect azure only")
-        headers = self._headers(path, spec)
+        own = self._headers(path, spec)
+        given = {name.lower() for name in own}
+        headers = {name: value for name, value in preset.headers.items() if name not in given} | own
         proxy = self._proxy(path, spec)
         if (spec.tls.client_cert is None) != (spec.tls.client_key is None):
             self._say((*path, "tls"), "client_cert and client_key come together")
@@ -158,14 +160,11 @@ class ProviderCompiler:
                 raise Unusable
             return PRESETS[spec.preset]
         if spec.dialect is not None and spec.dialect in BY_DIALECT:
-            return PRESETS[BY_DIALECT[spec.dialect]]
+            return _elsewhere(PRESETS[BY_DIALECT[spec.dialect]], spec)
         own = PRESETS.get(name)
         if own is None:
             return Preset(None)
-        if spec.base_url is not None and own.base_url is not None:
-            # Elsewhere than where that provider is: its key must not go there unasked, nor its prices hold.
-            return replace(own, base_url=None, key_env=None, prices=None)
-        return own
+        return _elsewhere(own, spec)
 
     def _url(
         self, path: tuple[str, ...], spec: ProviderSpec, preset: Preset, dialect: str
@@ -273,6 +272,14 @@ class ProviderCompiler:
         except SecretError as exc:
             self._say(place, str(exc))
             return None
+
+
+def _elsewhere(preset: Preset, spec: ProviderSpec) -> Preset:
+    """A preset for a provider whose `base_url` is given: elsewhere than where the preset's provider is, its
+    key must not go unasked, nor do its prices hold."""
+    if spec.base_url is not None and preset.base_url is not None:
+        return replace(preset, base_url=None, key_env=None, prices=None)
+    return preset
 
 
 def _cap_field(preset: Preset, spec: ProviderSpec) -> str:

@@ -1,9 +1,9 @@
-"""The provider table: what is known of the providers that speak OpenAI's API. A new one is one row."""
+"""The provider table: what is known of each provider. A new one that speaks a known dialect is one row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,10 @@ class Preset:
     otel_name: str | None = None
     """`gen_ai.provider.name` of OpenTelemetry; None: the provider's name in the policy."""
     auth: str = "bearer"
-    """How the key is sent: `bearer` (Authorization) or `api-key` (Azure's header)."""
+    """How the key is sent: `bearer` (Authorization), or in the header `api-key` (Azure) or `x-api-key`."""
     dialect: str = "openai"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What it wants in every request, unless the policy says otherwise."""
     stream_options: bool = True
     """False if it sends usage unasked and refuses `stream_options`."""
     cap_field: str = "max_tokens"
@@ -30,6 +32,16 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "ai21": Preset("https://api.ai21.com/studio/v1", "AI21_API_KEY", None, "ai21"),
+    "anthropic": Preset(
+        "https://api.anthropic.com/v1",
+        "ANTHROPIC_API_KEY",
+        "anthropic",
+        "anthropic",
+        auth="x-api-key",
+        dialect="anthropic",
+        # Newer ones answer `temperature` with 400; what is written here is what this one takes.
+        headers={"anthropic-version": "2023-06-01"},
+    ),
     "azure": Preset(
         None,
         "AZURE_OPENAI_API_KEY",
@@ -74,5 +86,5 @@ PRESETS: Mapping[str, Preset] = {
 }
 """By name. A provider that has one of these names, or says `preset:`, starts from its row."""
 
-BY_DIALECT: Mapping[str, str] = {"azure": "azure", "simulated": "simulated"}
+BY_DIALECT: Mapping[str, str] = {"anthropic": "anthropic", "azure": "azure", "simulated": "simulated"}
 """Dialects that imply a preset whatever the provider is called."""

@@ -18,6 +18,10 @@ from gateway.policy.match import Match
 from gateway.pricing.price import Price
 from gateway.quota.ratio import START
 from gateway.quota.rule import Rule
+from gateway.wire.conversation import Toward
+from gateway.wire.dialect import SPOKEN, Dialect
+
+_NOBODY = Toward("")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +61,8 @@ class Provider:
     otel_name: str
     max_connections: int
     idle_s: float
+    speaks: Dialect
+    """What it is spoken to in."""
 
     @property
     def authority(self) -> str:
@@ -101,6 +107,8 @@ class Target:
     reasoning: bool = False
     bytes_per_token: float = START
     """Where estimates of its input start from."""
+    toward: Toward = _NOBODY
+    """What a request for it is written by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +127,8 @@ class Model:
     timeouts: Timeouts
     health: HealthRule
     has_matches: bool
-    """True if a target has a `match`: else the order needs no look at the call."""
+    """True if a target has a `match`, or does not take every kind of call: else the order needs no look at
+    the call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,8 +270,15 @@ class Snapshot:
 
 def _provider(row: Mapping[str, Any]) -> Provider:
     keys = tuple(ProviderKey(key["name"], key["secret"], key["row"]) for key in row["keys"])
-    plain = {name: row[name] for name in Provider.__slots__ if name not in ("keys", "headers", "secrets")}
-    return Provider(**plain, keys=keys, headers=tuple(row["headers"].items()), secrets=tuple(row["secrets"]))
+    made = ("keys", "headers", "secrets", "speaks")
+    plain = {name: row[name] for name in Provider.__slots__ if name not in made}
+    return Provider(
+        **plain,
+        keys=keys,
+        headers=tuple(row["headers"].items()),
+        secrets=tuple(row["secrets"]),
+        speaks=SPOKEN[row["dialect"]],
+    )
 
 
 def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
@@ -279,6 +295,7 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
             max_output=target.get("max_output"),
             reasoning=target.get("reasoning", False),
             bytes_per_token=target.get("bytes_per_token", START),
+            toward=_toward(target, providers[target["provider"]], drops=row.get("drops_unsupported", False)),
         )
         for target in row["targets"]
     )
@@ -293,7 +310,20 @@ def _model(row: Mapping[str, Any], providers: tuple[Provider, ...]) -> Model:
         keep_alive_s=row["keep_alive_s"],
         timeouts=Timeouts(**row["timeouts"]),
         health=HealthRule(row["health"]["failures"], int(row["health"]["eject_s"] * 1000)),
-        has_matches=any(target.match is not None for target in targets),
+        has_matches=any(
+            target.match is not None or not target.provider.speaks.speaks_all for target in targets
+        ),
+    )
+
+
+def _toward(target: Mapping[str, Any], provider: Provider, *, drops: bool) -> Toward:
+    return Toward(
+        target["model"],
+        max_output=target.get("max_output"),
+        cap_field=provider.cap_field,
+        asks_usage=provider.stream_options,
+        reasons=target.get("reasoning", False),
+        drops=drops,
     )
 
 

@@ -84,8 +84,11 @@ class ProviderSpec(Spec):
         ),
     ] = None
     dialect: Annotated[
-        Literal["openai", "azure", "simulated"] | None,
-        Field(description="The API it speaks; openai unless its preset says otherwise."),
+        Literal["openai", "anthropic", "azure", "simulated"] | None,
+        Field(
+            description="The API it speaks; openai unless its preset says otherwise. anthropic: its Messages "
+            "API; what callers say in another is translated."
+        ),
     ] = None
     base_url: Annotated[
         Line | None, Field(description="Where its API is, up to and with the version: http://vllm:8000/v1")
@@ -114,9 +117,10 @@ class ProviderSpec(Spec):
         ),
     ] = None
     auth: Annotated[
-        Literal["bearer", "api-key", "none"] | None,
+        Literal["bearer", "api-key", "x-api-key", "none"] | None,
         Field(
-            description="How the key is sent: 'Authorization: Bearer', the header 'api-key', or not at all."
+            description="How the key is sent: 'Authorization: Bearer', the header 'api-key' or 'x-api-key', "
+            "or not at all."
         ),
     ] = None
     stream_options: Annotated[
@@ -138,6 +142,14 @@ class ProviderSpec(Spec):
         int, Field(ge=1, le=65_536, description="Connections per worker at most."), BeforeValidator(no_bool)
     ] = 1024
     idle: Annotated[Duration, Field(description="An unused connection is closed after this time.")] = 30.0
+    direct: Annotated[
+        list[ModelName],
+        Field(
+            description="Its models that callers may name as 'provider/model' with no entry under models; "
+            "teams and keys allow them as any other.",
+            max_length=1000,
+        ),
+    ] = []
     optional: Annotated[
         Truth,
         Field(description="true: without its API key it is left out with a warning, instead of an error."),
@@ -276,6 +288,14 @@ class ModelSpec(Spec):
     ] = 15.0
     retries: Retries = Retries()
     health: Health = Health()
+    on_unsupported: Annotated[
+        Literal["refuse", "drop"],
+        Field(
+            description="What a caller says and a target's API has no word for. refuse: 400 that names it "
+            "(hints and defaults are left out all the same, and named in x-headgate-dropped), and a fallback "
+            "that cannot be told is passed over. drop: all of it is left out and named."
+        ),
+    ] = "refuse"
     drift: Annotated[
         ModelWatchSpec | None, Field(description="How its answers are watched, where not as all others.")
     ] = None
@@ -321,6 +341,10 @@ class PriceSpec(Spec):
     ] = None
     cache_write: Annotated[
         Dollars | None, Field(description="Input written to a cache; as input if not given.")
+    ] = None
+    hour_cache_write: Annotated[
+        Dollars | None,
+        Field(description="Input written to a cache for an hour (Anthropic); as cache_write if not given."),
     ] = None
     audio_input: Annotated[Dollars | None, Field(description="Audio input; as input if not given.")] = None
     output: Annotated[Dollars, Field(description="Output tokens, US dollars per million (0 for embeddings).")]
@@ -409,6 +433,14 @@ class PolicySpec(Spec):
     drift: Annotated[DriftSpec, Field(description="Whether models' answers change.")] = DriftSpec()
     telemetry: Annotated[TelemetrySpec, Field(description="Traces.")] = TelemetrySpec()
     admin: Annotated[AdminSpec, Field(description="The admin API.")] = AdminSpec()
+
+    @model_validator(mode="after")
+    def _direct(self) -> PolicySpec:
+        for name, provider in self.providers.items():
+            for model in provider.direct:
+                target = TargetSpec(provider=name, model=model)
+                self.models.setdefault(f"{name}/{model}", ModelSpec(targets=[target]))
+        return self
 
     def watches_drift(self) -> bool:
         """Whether any model's answers are watched."""

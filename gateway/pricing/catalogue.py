@@ -22,7 +22,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from gateway.pricing.price import FEES, STANDARD
+from gateway.pricing.price import FEES, HOUR_WRITE, STANDARD
 
 PriceTable = dict[str, Any]
 """Service tier → [(start, {kind: pico-dollars per token})], and `fees`; see `price.Price.from_table`."""
@@ -36,6 +36,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "input": ("input_mtok",),
     "cached_input": ("cache_read_mtok", "input_mtok"),
     "cache_write": ("cache_write_mtok", "input_mtok"),
+    HOUR_WRITE: ("cache_write_1h_mtok", "cache_write_mtok", "input_mtok"),
     "audio_input": ("input_audio_mtok", "input_mtok"),
     "output": ("output_mtok",),
     "reasoning": ("output_reasoning_mtok", "output_mtok"),

@@ -9,14 +9,19 @@ from gateway.money import PICO_PER_NANO
 from gateway.usage import KINDS, Usage
 
 Tier = tuple[int, tuple[int, ...]]
-"""(start, pico-dollars per token in the order of `usage.KINDS`)."""
+"""(start, pico-dollars per token in the order of `usage.KINDS`, and of `HOUR_WRITE` if that is another)."""
+
+HOUR_WRITE = "hour_cache_write"
+"""The price of what is written to a cache for an hour: no kind of its own, but a part of `cache_write`."""
 
 STANDARD, FEES = "standard", "fees"
 """Entries of a price table that are no service tier an answer names: the prices of every tier that has none
 of its own, and what is charged by the call."""
 
 _INPUT, _OUTPUT = KINDS.index("input"), KINDS.index("output")
-_OF_INPUT = ("input", "cached_input", "cache_write", "audio_input")
+_WRITE, _HOUR_WRITE = KINDS.index("cache_write"), len(KINDS)
+_OF_INPUT = ("input", "cached_input", "cache_write", "audio_input", HOUR_WRITE)
+_KEYS = (*KINDS, HOUR_WRITE)
 _OF_OUTPUT = ("output", "reasoning", "audio_output")
 _SHORT_PICO = PICO_PER_NANO - 1
 """What a line of a bill gains at most when it is rounded up to the next nano-dollar."""
@@ -36,13 +41,13 @@ class Worst(NamedTuple):
     output_rounding: int = 0
 
     @classmethod
-    def of(cls, input_pico: int, output_pico: int) -> Worst:
-        """With the roundings of these prices."""
+    def of(cls, input_pico: int, output_pico: int, input_lines: int = len(_OF_INPUT) - 1) -> Worst:
+        """With the roundings of these prices. `input_lines`: kinds of input that are lines of a bill."""
         return cls(
             input_pico,
             output_pico,
             0,
-            len(_OF_INPUT) * _SHORT_PICO if input_pico else 0,
+            input_lines * _SHORT_PICO if input_pico else 0,
             len(_OF_OUTPUT) * _SHORT_PICO if output_pico else 0,
         )
 
@@ -80,7 +85,10 @@ class Price:
     def __init__(
         self, tiers: Mapping[str, Sequence[Tier]], *, call_nano: int = 0, search_nano: int = 0
     ) -> None:
-        self._tiers = {name: tuple(sorted(rows, reverse=True)) for name, rows in tiers.items()}
+        self._tiers = {
+            name: tuple(sorted(((start, _with_hour(prices)) for start, prices in rows), reverse=True))
+            for name, rows in tiers.items()
+        }
         self._call_nanousd = call_nano
         self._search_nanousd = search_nano
         self._worst: dict[tuple[str, bool], tuple[tuple[int, Worst], ...]] = {}
@@ -98,7 +106,9 @@ class Price:
         fees = table.get(FEES) or {}
         return cls(
             {
-                name: [(start, tuple(prices[kind] for kind in KINDS)) for start, prices in rows]
+                name: [
+                    (start, tuple(prices[kind] for kind in _KEYS if kind in prices)) for start, prices in rows
+                ]
                 for name, rows in table.items()
                 if name != FEES
             },
@@ -152,20 +162,31 @@ class Price:
         if not usage.has_parts():
             cost -= -usage.input * prices[_INPUT] // PICO_PER_NANO
             return cost - (-usage.output * prices[_OUTPUT] // PICO_PER_NANO)
-        for tokens, pico in zip(usage.by_kind(), prices, strict=True):
+        lines: tuple[int, ...] = usage.by_kind()
+        if usage.hour_cache_write and prices[_HOUR_WRITE] != prices[_WRITE]:
+            longer = min(usage.hour_cache_write, usage.cache_write)
+            lines = (*lines[:_WRITE], usage.cache_write - longer, *lines[_WRITE + 1 :], longer)
+        for tokens, pico in zip(lines, prices, strict=False):
             cost -= -tokens * pico // PICO_PER_NANO
         return cost
+
+
+def _with_hour(prices: tuple[int, ...]) -> tuple[int, ...]:
+    return prices if len(prices) > len(KINDS) else (*prices, prices[_WRITE])
 
 
 def _most(tiers: Iterable[Sequence[Tier]], start: int, has_audio: bool) -> Worst:
     """The dearest of all rows that begin at or below `start`, and of those that hold from nothing on."""
     input_pico = output_pico = 0
+    input_lines = len(_OF_INPUT) - 1
     for rows in tiers:
         for begin, prices in rows:
             if begin <= start or begin == rows[-1][0]:
-                by_kind = dict(zip(KINDS, prices, strict=True))
+                by_kind = dict(zip(_KEYS, prices, strict=True))
                 if not has_audio:
                     del by_kind["audio_input"], by_kind["audio_output"]
+                if by_kind[HOUR_WRITE] != by_kind["cache_write"]:
+                    input_lines = len(_OF_INPUT)
                 input_pico = max(input_pico, *(by_kind.get(kind, 0) for kind in _OF_INPUT))
                 output_pico = max(output_pico, *(by_kind.get(kind, 0) for kind in _OF_OUTPUT))
-    return Worst.of(input_pico, output_pico)
+    return Worst.of(input_pico, output_pico, input_lines)

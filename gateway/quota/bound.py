@@ -24,15 +24,17 @@ OVERHEAD_TOKENS = 256
 """What a provider's template puts before the first message: 3 tokens at OpenAI, 25 (Llama 3.1: dates), 20
 (Qwen: a default system prompt), about 100 (gpt-oss)."""
 TOOLS_TOKENS = 1_024
-"""What it adds if there are tools: 346 to 530 tokens at Anthropic."""
+"""What it adds if there are tools, or a form for the answer: 346 to 530 tokens at Anthropic."""
 
 UNBOUNDED_FIELDS: Mapping[str, bool] = {
     "chat_template": False,
+    "container": False,
     "compound_custom": True,
     "conversation": False,
     "data_sources": True,
     "enable_search": True,
     "file_ids": False,
+    "mcp_servers": True,
     "models": False,
     "plugins": True,
     "previous_response_id": False,
@@ -42,9 +44,12 @@ UNBOUNDED_FIELDS: Mapping[str, bool] = {
 }
 """Fields of a call that bring in text which is not in its body → whether that is a web search. OpenAI, Azure
 (`data_sources`), OpenRouter (`models`, `plugins`), xAI (`search_parameters`), Groq (`compound_custom`,
-`search_settings`), Qwen (`enable_search`), vLLM (`chat_template`: a program that writes the prompt)."""
+`search_settings`), Anthropic (`container`, `mcp_servers`), Qwen (`enable_search`), vLLM (`chat_template`: a
+program that writes the prompt)."""
 
-_LOOKED_AT = frozenset({*UNBOUNDED_FIELDS, "input", "tools", "functions", "modalities", "audio"})
+_LOOKED_AT = frozenset(
+    {*UNBOUNDED_FIELDS, "input", "tools", "functions", "response_format", "modalities", "audio"}
+)
 _TEXTS = frozenset(
     {"text", "refusal", "thinking", "redacted_thinking", "reasoning", "input_text", "output_text"}
 )
@@ -120,7 +125,7 @@ def _bound(call: Call, fields: Mapping[str, Any], image_tokens: int) -> Bound:
         # Embeddings of images: {"image": URL} and the like.
         media.unbound("input[]")
     overhead = OVERHEAD_TOKENS
-    for name in ("tools", "functions"):
+    for name in ("tools", "functions", "response_format"):
         tools = fields.get(name)
         if tools:
             # A template writes them anew, as TypeScript or as indented JSON: once more as long, at most.

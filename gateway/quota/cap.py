@@ -26,7 +26,7 @@ _REASONS = re.compile(
 ).search
 
 
-_MORE = frozenset({"n", "best_of", "prompt", "prediction"})
+_MORE = frozenset({"n", "best_of", "prompt", "prediction", "reasoning_effort"})
 
 
 class Asked(NamedTuple):
@@ -39,7 +39,8 @@ class Asked(NamedTuple):
     extra_tokens: int = 0
     """Output beyond the cap: the rejected part of a `prediction` is billed as output."""
     has_unseen: bool = False
-    """True if some of it is charged for and not in the answer: candidates of `best_of`, a `prediction`."""
+    """True if some of it is charged for and not in the answer: candidates of `best_of`, a `prediction`,
+    thoughts."""
 
     def output_tokens(self, cap: int) -> int:
         """The output of all choices at most."""
@@ -49,7 +50,7 @@ class Asked(NamedTuple):
 def asked_of(call: Call) -> Asked:
     """What a call asks for. Whole numbers were checked when it was read (`read_call`)."""
     fields = call.fields
-    if call.endpoint == "embeddings":
+    if call.endpoint in ("embeddings", "count_tokens"):
         return Asked(0, 0)
     tokens, newer = fields.get("max_tokens"), fields.get("max_completion_tokens")
     if tokens is None or (newer is not None and newer > tokens):
@@ -65,6 +66,8 @@ def asked_of(call: Call) -> Asked:
     prediction = fields.get("prediction")
     extra = 0 if prediction is None else size_of(prediction, call.size)
     has_unseen = extra > 0 or (fields.get("best_of") or 1) > (fields.get("n") or 1)
+    # Claude shows a summary of what it thought, and charges for all of it.
+    has_unseen |= fields.get("reasoning_effort") not in (None, "none")
     return Asked(tokens, choices, choices * extra, has_unseen)
 
 

@@ -53,6 +53,11 @@ class Ratio:
         self._per_byte = MARGIN / self.bytes_per_token
         self.is_learned = True
 
+    def likely_tokens(self, bound: Bound) -> int:
+        """Input tokens as they are to be expected, without a margin."""
+        tokens = -int(-bound.text_bytes // self.bytes_per_token)
+        return min(tokens + bound.images * IMAGE_TOKENS + bound.audio_bytes // AUDIO_BYTES, bound.tokens)
+
     def input_tokens(self, bound: Bound, image_tokens: int = IMAGE_TOKENS) -> int:
         """Input tokens to hold for a call, never more than its bound."""
         tokens = int(bound.text_bytes * self._per_byte) + 1

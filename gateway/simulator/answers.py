@@ -18,6 +18,8 @@ from gateway.simulator import tokens
 from gateway.simulator.prose import refusal, write
 from gateway.simulator.schema_value import value_for
 
+_ONE_NAME = {"max_completion_tokens": "max_tokens"}
+"""The same question under two names."""
 _NOT_THE_QUESTION = frozenset(
     {"simulate", "stream", "stream_options", "n", "user", "metadata", "store", "service_tier"}
 )
@@ -69,7 +71,7 @@ class Choice:
 
 def question_hash(seed: int, body: Mapping[str, Any]) -> bytes:
     """32 bytes that depend on the seed and on all of the request that may shape its answer."""
-    question = {key: value for key, value in body.items() if key not in _NOT_THE_QUESTION}
+    question = {_ONE_NAME.get(key, key): value for key, value in body.items() if key not in _NOT_THE_QUESTION}
     text = orjson.dumps(question, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=32, key=str(seed).encode()).digest()
 

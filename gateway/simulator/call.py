@@ -15,7 +15,7 @@ from gateway.simulator import answers, shapes, tokens, vectors
 from gateway.simulator.bill import Entry, key_digest
 from gateway.simulator.delivery import Delivery, Progress
 from gateway.simulator.door import admit, refusal_answer, unknown_model
-from gateway.simulator.faults import REFUSALS, UNBILLED
+from gateway.simulator.faults import REFUSALS, UNBILLED, Refusal
 from gateway.simulator.judge import RefusedError, check, refuse
 from gateway.simulator.memory import Memory
 from gateway.simulator.settings import asked_for, direct
@@ -61,7 +61,7 @@ class Call:
         """Generate, send, bill."""
         fault = self.directions.fault
         if fault is not None and fault.name in REFUSALS:
-            return refusal_answer(REFUSALS[fault.name], {**self.headers, **fault.headers()})
+            return self.refused(REFUSALS[fault.name], {**self.headers, **fault.headers()})
         if fault is not None and fault.name in UNBILLED:
             try:
                 return await self.delivery.instead()
@@ -93,6 +93,10 @@ class Call:
             return web.Response()
         finally:
             self._settle(counts)
+
+    def refused(self, refusal: Refusal, headers: dict[str, str]) -> web.Response:
+        """A refusal in the words of the API that was called."""
+        return refusal_answer(refusal, headers)
 
     def _prompts(self) -> list[str | list[int]]:
         if self.endpoint == "chat":
@@ -183,7 +187,7 @@ class Call:
             reasoning = min(reasoning, output)
         entry = Entry(
             id=self.id,
-            request_id=self.headers["x-request-id"],
+            request_id=self.headers.get("x-request-id") or self.headers["request-id"],
             time_s=now_s(),
             endpoint=self.endpoint,
             model=self.model,

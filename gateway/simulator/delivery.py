@@ -8,7 +8,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from aiohttp import web
@@ -49,7 +49,7 @@ _DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
 _PING = b": keep-alive\n\n"
 _PING_S = 0.1
-_ENDS_EARLY = ("cut", "cut_reset", "stall", "pings", *_ERRORS)
+_ENDS_EARLY = ("cut", "cut_reset", "stall", "pings", "error_event", "filter_event")
 _HTML = b"<!doctype html>\n<html><head><title>Welcome</title></head><body>Not an API.</body></html>\n"
 
 
@@ -71,6 +71,12 @@ class Delivery:
     headers: dict[str, str]
     directions: Directions
     progress: Progress
+    errors: Mapping[str, bytes] = field(default_factory=lambda: _ERRORS)
+    """What stands in an answer by the faults that put an error there."""
+    ends: bool = True
+    """True if `[DONE]` ends a stream."""
+    named: bool = False
+    """True if every event has a line with its type, as its data says it."""
 
     @property
     def fault(self) -> str | None:
@@ -104,7 +110,7 @@ class Delivery:
             self.progress.output_tokens = min(output_tokens, max(0, int(spent_s * pace.tokens_per_s)))
             raise
         self.progress.output_tokens = output_tokens
-        body = _spoil_body(body, self.fault)
+        body = self._spoilt(body)
         headers = {**self.headers, "content-type": "application/json"}
         if self.fault == "gzip":
             headers["content-encoding"] = "gzip"
@@ -144,7 +150,7 @@ class Delivery:
         response.enable_chunked_encoding()
         await self._open(response)
         started_s = monotonic_s()
-        framing = _Framing(self.fault)
+        framing = _Framing(self.fault, named=self.named)
         for event in self._spoiled(events):
             if event is None:
                 return await self._break_off(response)
@@ -158,11 +164,20 @@ class Delivery:
             await self._write(response, framing.event(event.data))
             self.progress.chunks += 1
             self.progress.output_tokens += event.tokens
-        for data in _endings(self.fault):
+        for data in _endings(self.fault) if self.ends else ():
             await self._write(response, framing.event(data))
         await response.write_eof(framing.end())
         self.progress.complete = True
         return response
+
+    def _spoilt(self, body: bytes) -> bytes:
+        fault = self.fault
+        if fault == "gzip":
+            packer = zlib.compressobj(wbits=31)
+            return packer.compress(body) + packer.flush()
+        if fault is not None and fault in self.errors:
+            return self.errors[fault]
+        return body if fault is None else _spoil_event(body, fault)
 
     def _spoiled(self, events: Iterable[Event]) -> Iterator[Event | None]:
         """The events with those a fault changes; None is where the stream breaks off."""
@@ -186,8 +201,10 @@ class Delivery:
         while self.fault == "pings":
             await self._write(response, _PING)
             await asyncio.sleep(_PING_S)
-        if self.fault in _ERRORS:
-            await self._write(response, _Framing(None).event(_ERRORS[self.fault]))
+        fault = self.fault
+        if fault is not None and fault in self.errors:
+            framing = _Framing(None, named=self.named)
+            await self._write(response, framing.event(self.errors[fault]))
             await response.write_eof()
             return response
         hang_up(self.request, reset=self.fault == "cut_reset")
@@ -208,7 +225,7 @@ class Delivery:
     async def _truncated_stream(
         self, events: Iterable[Event], headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        framing = _Framing(None)
+        framing = _Framing(None, named=self.named)
         kept = list(events)
         self.progress.output_tokens += sum(event.tokens for event in kept)
         self.progress.chunks = len(kept)
@@ -246,17 +263,24 @@ async def _for_ever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
+_TYPE = re.compile(rb'"type":"(\w+)"').search
+
+
 class _Framing:
     """How data becomes an event: with the line ends of the fault, compressed in one go over all events."""
 
-    def __init__(self, fault: str | None) -> None:
+    def __init__(self, fault: str | None, *, named: bool) -> None:
+        self._named = named
         self._end = {"crlf": b"\r\n", "cr": b"\r"}.get(fault or "", b"\n")
         self._packer = zlib.compressobj(wbits=31) if fault == "gzip" else None
         self._start = _BOM if fault == "bom" else b""
 
     def event(self, data: bytes) -> bytes:
         """One event as it goes out."""
-        plain, self._start = self._start + b"data: " + data + self._end + self._end, b""
+        name = b""
+        if self._named and (found := _TYPE(data)):
+            name = b"event: " + found[1] + self._end
+        plain, self._start = self._start + name + b"data: " + data + self._end + self._end, b""
         if self._packer is None:
             return plain
         return self._packer.compress(plain) + self._packer.flush(zlib.Z_SYNC_FLUSH)
@@ -286,15 +310,6 @@ def _spoil_event(data: bytes, fault: str) -> bytes:
     if fault == "big_event":
         return _with_padding(data)
     return data
-
-
-def _spoil_body(body: bytes, fault: str | None) -> bytes:
-    if fault == "gzip":
-        packer = zlib.compressobj(wbits=31)
-        return packer.compress(body) + packer.flush()
-    if fault in _ERRORS:
-        return _ERRORS[fault]
-    return body if fault is None else _spoil_event(body, fault)
 
 
 def _with_bad_byte(data: bytes) -> bytes:

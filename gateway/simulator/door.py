@@ -46,9 +46,12 @@ async def capture(request: web.Request, requests: Seen[Captured]) -> object:
 
 
 def key_of(request: web.Request) -> str:
-    """The key of a request: `Authorization: Bearer`, or Azure's `api-key`; empty for none."""
+    """The key of a request: `Authorization: Bearer`, Azure's `api-key` or Anthropic's `x-api-key`; empty for
+    none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return request.headers.get("api-key", "") or request.headers.get("x-api-key", "")
 
 
 def admit(request: web.Request, settings: Settings) -> str:

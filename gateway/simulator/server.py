@@ -1,4 +1,5 @@
-"""The simulated provider's server: OpenAI's API, and `/_simulator/…` to look at it and to direct it.
+"""The simulated provider's server: OpenAI's API, Anthropic's Messages, and `/_simulator/…` to look at it and
+to direct it.
 
 `start` runs it inside a test, `run` is `headgate simulate`.
 
@@ -20,7 +21,7 @@ import orjson
 from aiohttp import web
 
 from gateway.clock import now_s
-from gateway.simulator import shapes
+from gateway.simulator import messages, shapes
 from gateway.simulator.call import Call
 from gateway.simulator.door import admit, capture, new_headers, refusal_answer, unknown_model
 from gateway.simulator.faults import Fault
@@ -87,6 +88,8 @@ def build_app(settings: Settings, memory: Memory | None = None) -> web.Applicati
         app.router.add_post("/v1" + path, handler)
         app.router.add_post("/openai/v1" + path, handler)
         app.router.add_post("/openai/deployments/{deployment}" + path, handler)
+    app.router.add_post("/v1/messages", _messages)
+    app.router.add_post("/v1/messages/count_tokens", _count_tokens)
     for prefix in ("/v1", "/openai/v1"):
         app.router.add_get(prefix + "/models", _models)
         app.router.add_get(prefix + "/models/{model:.+}", _models)
@@ -131,6 +134,26 @@ def _answering(endpoint: str) -> Handler:
             return refusal_answer(exc.refusal, headers)
 
     return handler
+
+
+async def _messages(request: web.Request) -> web.StreamResponse:
+    memory = request.app[_MEMORY]
+    body = await capture(request, memory.requests)
+    headers = messages.new_headers()
+    try:
+        return await messages.MessagesCall(memory, request, headers, body).answer()
+    except RefusedError as exc:
+        return messages.refusal_answer(exc.refusal, headers)
+
+
+async def _count_tokens(request: web.Request) -> web.StreamResponse:
+    memory = request.app[_MEMORY]
+    body = await capture(request, memory.requests)
+    headers = messages.new_headers()
+    try:
+        return _json({"input_tokens": messages.count_tokens(request, memory, body)}, headers)
+    except RefusedError as exc:
+        return messages.refusal_answer(exc.refusal, headers)
 
 
 async def _models(request: web.Request) -> web.StreamResponse:

@@ -23,6 +23,17 @@ def say(text: str) -> None:
         return
 
 
+_said: set[str] = set()
+_MOST_SAID = 1_000
+
+
+def say_once(text: str) -> None:
+    """As `say`, but the same words only once in a process, and of such at most a thousand."""
+    if text not in _said and len(_said) < _MOST_SAID:
+        _said.add(text)
+        say(text)
+
+
 def report(error: BaseException) -> None:
     """The type of an exception and the lines it came through; its message may quote a call or a secret."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]

@@ -197,6 +197,10 @@ class Meters:
         """A stream stopped in mid-answer."""
         self._count(table.STREAM_STALLS, (model, target))
 
+    def unknown_events(self, model: str, target: str, events: int) -> None:
+        """A stream had events, or parts, of types that are not known."""
+        self._count(table.UNKNOWN_EVENTS, (model, target), events)
+
     def not_retried(self, model: str) -> None:
         """The model's retry budget is used up."""
         self._count(table.RETRY_BUDGET_EXHAUSTED, (model,))

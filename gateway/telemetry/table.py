@@ -100,6 +100,13 @@ FIRST_TOKEN = Metric(
     _FIRST_TOKEN,
     NANO,
 )
+UNKNOWN_EVENTS = Metric(
+    "headgate_unknown_events_total",
+    "counter",
+    "",
+    ("model", "target"),
+    "Events of streams that Headgate has no word for and passed over; stderr names each type once.",
+)
 STREAM_STALLS = Metric(
     "headgate_stream_stalls_total",
     "counter",

@@ -14,6 +14,8 @@ import orjson
 from gateway.errors import BAD_JSON, GatewayError
 
 dumps = orjson.dumps
+loads = orjson.loads
+"""Of what is known to be JSON."""
 
 _DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x78 for byte in range(256))
 """Translation table: every digit becomes "0", everything else "x"."""
@@ -66,6 +68,14 @@ def _what_is_wrong(body: bytes) -> str:
     except orjson.JSONDecodeError as error:
         return f"The body is not valid JSON (line {error.lineno}, column {error.colno})."
     return "The body holds an integer beyond 64 bits."
+
+
+def text_of(value: Any) -> str:
+    """JSON text of what was read; "" if it is nested too deeply to be written."""
+    try:
+        return dumps(value).decode()
+    except TypeError:
+        return ""
 
 
 def try_object(data: bytes | bytearray | memoryview) -> dict[str, Any] | None:

@@ -25,12 +25,14 @@ COLUMNS = {
     "rss_mb",
     "ratio_to_nginx",
 }
+TRANSLATED = ("translated", "stream_translated")
 BESIDE = {
     "limits_embedded": "ungoverned",
     "drift": "unwatched",
     "stream_drift": "unwatched",
     "traced_10": "untraced",
     "traced_100": "untraced",
+    **dict.fromkeys(TRANSLATED, "relayed"),
 }
 ALONE = ("plain", "stream_burst", "stream_paced", "tls")
 LACKING = [
@@ -57,7 +59,11 @@ def bench(*arguments: str, path: str | None = None) -> subprocess.CompletedProce
 @pytest.mark.system
 @pytest.mark.timeout(240)  # 40 s for the second on a machine that does nothing else
 @pytest.mark.skipif(bool(LACKING), reason=f"the bench needs {', '.join(LACKING)}")
-@pytest.mark.parametrize("scenarios", [ALONE, tuple(BESIDE)], ids=["alone", "beside"])
+@pytest.mark.parametrize(
+    "scenarios",
+    [ALONE, tuple(name for name in BESIDE if name not in TRANSLATED), TRANSLATED],
+    ids=["alone", "beside", "translated"],
+)
 def test_a_short_run_gives_a_row_for_each_system_and_scenario(scenarios: tuple[str, ...]) -> None:
     asked = ("--scenarios", ",".join(scenarios), "--connections", "8", "--seconds", "1", "--repeats", "1")
     done = bench(*asked, "--json")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+from gateway.policy.providers import PRESETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +32,22 @@ def test_mistyped_command_exits_2_with_a_hint() -> None:
 
 def test_schema_prints_the_committed_file() -> None:
     assert headgate("schema").stdout == (ROOT / "policies" / "schema.json").read_text()
+
+
+def test_providers_are_listed_with_what_they_take() -> None:
+    told = json.loads(headgate("providers", "--json").stdout)
+    assert told.keys() == PRESETS.keys()
+    assert told["anthropic"] == {
+        "dialect": "anthropic",
+        "base_url": "https://api.anthropic.com/v1",
+        "api_key_env": "ANTHROPIC_API_KEY",
+        "auth": "x-api-key",
+        "headers": {"anthropic-version": "2023-06-01"},
+        "calls": ["chat", "completions", "count_tokens"],
+        "has_prices": True,
+    }
+    lines = headgate("providers").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", *PRESETS]
 
 
 def test_version_is_one_line() -> None:

@@ -11,11 +11,12 @@ SECRET = "4111-1111"
 
 
 def told(
-    request: dict[str, Any], answer: Any, *, key: str = "app", stream: bool = False
+    request: dict[str, Any], answer: Any, *, key: str = "app", stream: bool = False, **more: str
 ) -> dict[str, list[dict[str, Any]]]:
     """The messages of one call, by attribute."""
     contents = Contents({"keys": ["app"], "redact": [r"\d{4}-\d{4}", "(?i)river"]})
     record = {
+        **more,
         "key": key,
         "stream": stream,
         "request": json.dumps(request),
@@ -103,3 +104,40 @@ def test_what_is_no_message_is_left_out() -> None:
     assert told({"input": ["a", 5]}, "data: {", stream=True) == {
         "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "a"}]}]
     }
+
+
+def test_another_dialect_is_read_as_chat_and_redacted() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": f"paid {SECRET}"}
+    request = {
+        "system": f"card {SECRET}",
+        "messages": [{"role": "user", "content": [result, {"type": "text", "text": "And now?"}]}],
+    }
+    deltas = ("card 4111", "-1111.")
+    events = [
+        {"type": "message_start", "message": {"id": "msg_1", "model": "m", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+            for text in deltas
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
+        {"type": "message_stop"},
+    ]
+    stream = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    found = told(request, stream, stream=True, dialect="anthropic")
+    assert found["gen_ai.input.messages"] == [
+        {"role": "system", "parts": [{"type": "text", "content": "card [redacted]"}]},
+        {
+            "role": "tool",
+            "parts": [{"type": "tool_call_response", "id": "t1", "response": "paid [redacted]"}],
+        },
+        {"role": "user", "parts": [{"type": "text", "content": "And now?"}]},
+    ]
+    assert found["gen_ai.output.messages"] == [
+        {
+            "role": "assistant",
+            "parts": [{"type": "text", "content": "card [redacted]."}],
+            "finish_reason": "stop",
+        }
+    ]

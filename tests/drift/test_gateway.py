@@ -35,11 +35,17 @@ async def call(
     system: str = SYSTEMS[0],
     stream: bool = False,
     model: str = "gpt-4o",
+    messages: bool = False,
 ) -> None:
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": f"Question {number}?"}]
-    body = {"model": model, "messages": messages, "stream": stream}
+    """One call; `messages`: in Anthropic's dialect."""
+    asked = [{"role": "user", "content": f"Question {number}?"}]
+    body: dict[str, Any] = {"model": model, "stream": stream}
+    if messages:
+        path, body = "messages", {**body, "system": system, "messages": asked, "max_tokens": 4096}
+    else:
+        path, body["messages"] = "chat/completions", [{"role": "system", "content": system}, *asked]
     headers = {"authorization": f"Bearer {KEY}"}
-    async with http.post(f"{gateway.url}/chat/completions", json=body, headers=headers) as answer:
+    async with http.post(f"{gateway.url}/{path}", json=body, headers=headers) as answer:
         assert answer.status == 200
         await answer.read()
 
@@ -229,16 +235,20 @@ async def test_another_mix_of_questions_is_no_drift(
     assert len(stream["strata"]) == 3
 
 
-async def test_streams_are_read_as_plain_answers_are(
+async def test_streams_are_read_as_plain_answers_are_and_other_dialects_as_chat(
     serve: StartGateway, simulate: StartSimulator, http: aiohttp.ClientSession
 ) -> None:
-    """The same answers, streamed from some call on: no channel of their text moves."""
+    """The same answers, streamed from some call on, then to callers of another dialect: no channel of their
+    text moves, and their prompts are of the same kind."""
     simulator = await simulate()
     gateway = await serve(policy_for(str(simulator.url), rest=WATCH))
     await calls(http, gateway, range(300))
-    await calls(http, gateway, range(300, 600), stream=True)
-    stream = await told(http, gateway, lambda stream: stream["answers"] == 600)
+    await calls(http, gateway, range(300, 500), stream=True)
+    await calls(http, gateway, range(500, 600), messages=True)
+    await calls(http, gateway, range(600, 700), messages=True, stream=True)
+    stream = await told(http, gateway, lambda stream: stream["answers"] == 700)
     assert stream["state"] == "ok"
+    assert len(stream["strata"]) == 2
 
 
 async def test_what_failed_or_was_cut_is_not_looked_at(

@@ -18,6 +18,7 @@ from tests.fuzz import (
     targets_drift,
     targets_form,
     targets_http,
+    targets_hub,
     targets_json,
     targets_line,
     targets_policy,
@@ -35,6 +36,7 @@ ALL: Targets = {
         targets_json,
         targets_policy,
         targets_http,
+        targets_hub,
         targets_line,
         targets_drift,
     )

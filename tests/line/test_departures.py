@@ -116,7 +116,7 @@ async def test_stream_at_any_moment(
             # By its length the entry of a call is known: some calls never reach the provider.
             user = users[chat_prompt({"messages": messages})] = f"{pace} {words}"
             sent = call(user, messages=messages, stream=True, simulate=simulated)
-            await _leave(relay, sent, moments.random() * 0.06)
+            await leave(relay, sent, moments.random() * 0.06)
         assert len(users) == CALLS
         await settle(relay)
         await eventually(lambda: len(simulator.bill.entries) >= CALLS - 3)
@@ -131,7 +131,7 @@ async def test_stream_at_any_moment(
         print("", *told, sep="\n")
 
 
-async def _leave(relay: Relay, sent: bytes, after_s: float) -> None:
+async def leave(relay: Relay, sent: bytes, after_s: float) -> None:
     """A caller that reads for a while, then leaves."""
     reader, writer = await relay.connect()
     writer.write(sent)

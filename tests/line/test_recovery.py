@@ -58,7 +58,7 @@ async def test_internal_failure_in_a_trial_leaves_the_trial_open(
     await relay.post(PAIR)
     await eventually(lambda: 1 in relay.line.health.down.values())
     monkeypatch.setattr(
-        "gateway.line.attempt.write_body", lambda *_, **__: (_ for _ in ()).throw(RuntimeError())
+        "gateway.line.attempt.speech_of", lambda *_, **__: (_ for _ in ()).throw(RuntimeError())
     )
     assert (await relay.post(PAIR)).status == 500
     monkeypatch.undo()

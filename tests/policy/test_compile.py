@@ -124,6 +124,13 @@ def test_mistakes_about_passages_are_named(
     assert message in problem.message
 
 
+def test_who_does_not_speak_openai_is_no_provider_of_passages(compile_text: Callable[..., Compiled]) -> None:
+    claude = BASE.replace("providers:", "providers:\n  claude: {dialect: anthropic, api_key: {env: K}}")
+    with pytest.raises(PolicyError, match="does not speak OpenAI's API") as caught:
+        compile_text(claude + "pass_through: {files: {provider: claude}}\n", {"K": "k"})
+    assert [problem.path for problem in caught.value.problems] == ["pass_through.files.provider"]
+
+
 def test_dated_azure_is_no_provider_of_passages(compile_text: Callable[..., Compiled]) -> None:
     azure = BASE.replace(
         "providers:",
@@ -367,3 +374,23 @@ def test_mistakes_of_providers_and_models_come_together(compile_text: Callable[.
         "models.m.targets[0].provider",
         "keys.k.team",
     ]
+
+
+def test_models_of_a_provider_that_may_be_named_directly(compile_text: Callable[..., Compiled]) -> None:
+    text = (
+        "version: 1\n"
+        "providers:\n"
+        "  one: {base_url: 'http://h/v1', direct: [small, meta-llama/big]}\n"
+        "models:\n"
+        "  one/small: {targets: [one/small], on_unsupported: drop}\n"
+        "teams: {all: {models: ['*']}, some: {models: [one/small]}}\n"
+        "keys:\n"
+        f"  a: {{team: all, sha256: '{'1' * 64}'}}\n"
+        f"  b: {{team: some, sha256: '{'2' * 64}'}}\n"
+    )
+    compiled = compile_text(text)
+    assert models_of_key(compiled.tables, "a") == ["one/small", "one/meta-llama/big"]
+    assert models_of_key(compiled.tables, "b") == ["one/small"]
+    small, big = compiled.tables["models"]
+    assert small["drops_unsupported"], "an entry under models is the operator's own"
+    assert [target["model"] for target in big["targets"]] == ["meta-llama/big"]

@@ -116,3 +116,11 @@ def test_cost_is_the_exact_sum_rounded_up_line_by_line(
         for kind, tokens in zip(KINDS, usage.by_kind(), strict=True)
     )
     assert price.cost_nanousd(usage) == exact
+
+
+def test_what_a_cache_keeps_for_an_hour_has_its_own_price() -> None:
+    prices = {**dict.fromkeys(KINDS, 1_000), "cache_write": 1_250, "hour_cache_write": 2_000}
+    price = Price.from_table({"standard": [(0, prices)]})
+    usage = Usage(input=10, cache_write=100, hour_cache_write=40)
+    assert price.cost_nanousd(usage) == 10 + 75 + 80
+    assert Price.from_table({"standard": [(0, dict.fromkeys(KINDS, 1_000))]}).cost_nanousd(usage) == 110

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.pricing.price import UNLIMITED, Price, Worst
+from gateway.pricing.price import HOUR_WRITE, UNLIMITED, Price, Worst
 from gateway.usage import KINDS, Usage
 
 Rows = list[tuple[int, dict[str, int]]]
 
 PICO = st.integers(0, 3) | st.integers(0, 2_000) | st.integers(0, 10**9)
 PRICES = st.fixed_dictionaries(dict.fromkeys(KINDS, PICO))
+WITH_HOURS = st.fixed_dictionaries(dict.fromkeys(KINDS, PICO), optional={HOUR_WRITE: PICO})
 STARTS = st.integers(0, 30) | st.integers(0, 300_000)
-ROWS: st.SearchStrategy[Rows] = st.lists(st.tuples(STARTS, PRICES), min_size=1, max_size=3)
+ROWS: st.SearchStrategy[Rows] = st.lists(st.tuples(STARTS, WITH_HOURS), min_size=1, max_size=3)
 TIERS = ("default", "flex", "priority", "fast")
 ANSWERED = ("", "standard", "auto", "scale", *TIERS)
 NANO = st.integers(0, 2 * 10**10)
@@ -46,6 +47,7 @@ def billed(draw: st.DrawFn, input_tokens: int, output_tokens: int, *, has_audio:
     """A usage within the bounds."""
     usage = Usage()
     usage.input, usage.cached_input, usage.cache_write, spoken = shared(draw, input_tokens, 4)
+    usage.hour_cache_write = draw(st.integers(0, usage.cache_write))
     usage.output, usage.reasoning, heard = shared(draw, output_tokens, 3)
     if has_audio:
         usage.audio_input, usage.audio_output = spoken, heard

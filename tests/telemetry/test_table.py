@@ -26,6 +26,7 @@ LABELS = {
     "headgate_overhead_seconds": "",
     "headgate_first_token_seconds": "model target",
     "headgate_stream_stalls_total": "model target",
+    "headgate_unknown_events_total": "model target",
     "headgate_retry_budget_exhausted_total": "model",
     "headgate_calls_open": "",
     "headgate_connections_open": "",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, WRONG_TYPE, GatewayError, Kind, ProviderError
 from gateway.usage import Usage, split_usage
-from gateway.wire.json import dumps, read_object, try_object
+from gateway.wire.conversation import Conversation
+from gateway.wire.failure import QUOTA_CODES, reason_of, retry_after_s
+from gateway.wire.json import dumps, read_object, text_of, try_object
 
 ENDPOINTS: Mapping[str, str] = {
     "chat": "/chat/completions",
@@ -32,23 +32,9 @@ MAX_TOKENS = 10**8
 CAP_FIELDS = ("max_tokens", "max_completion_tokens")
 """Fields of a body that cap the output of each choice."""
 _COUNTS = (*CAP_FIELDS, "n", "best_of")
-_QUOTA_CODES = frozenset(
-    {
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "enforced_spend_limit_reached",
-    }
-)
 _NO_DETAILS: Mapping[str, Any] = {}
 _ERROR_FIELDS = frozenset({"message", "type", "code", "param"})
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
-_MAX_WAIT_S = 30 * 86_400.0
-"""A provider that asks for a longer wait than a month is not believed."""
 
 
 @dataclass(slots=True)
@@ -63,6 +49,10 @@ class Call:
     """True if the caller asked for the usage chunk of a stream itself."""
     size: int
     """Bytes of the body as it came."""
+    own: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The body as its caller sent it, if that is not chat's: `fields` then says the same as chat would."""
+    said: Conversation | None = field(default=None, repr=False)
+    """The same in the neutral form, once something asked for that."""
 
     @property
     def metadata(self) -> Mapping[str, object]:
@@ -195,11 +185,6 @@ def read_usage(answer: Mapping[str, Any]) -> Usage | None:
     return usage
 
 
-def estimated_usage(input_bytes: int, output_bytes: int) -> Usage:
-    """For an answer whose provider reports nothing: four bytes a token (OpenAI's rule of thumb)."""
-    return Usage(input=-(-input_bytes // 4), output=-(-output_bytes // 4), estimated=True)
-
-
 def status_of(failure: object) -> int:
     """The status that an error inside a 200 stands for: OpenRouter and Groq give one, else 500."""
     if type(failure) is dict:
@@ -224,7 +209,7 @@ def read_error(status: int, headers: Mapping[bytes, bytes], body: bytes, now_s: 
     if not failure:
         # vLLM and Mistral put message, type and code at the top; FastAPI has a list in `detail`.
         detail = found.get("message", found.get("detail", ""))
-        text = detail if isinstance(detail, str) else _text_of(detail)
+        text = detail if isinstance(detail, str) else text_of(detail)
         failure = {"message": text, **{name: found.get(name) for name in ("type", "code", "param")}}
     error = read_error_object(failure, status)
     return ProviderError(
@@ -234,18 +219,10 @@ def read_error(status: int, headers: Mapping[bytes, bytes], body: bytes, now_s: 
         type=error.type,
         code=error.code,
         param=error.param,
-        retry_after_s=_retry_after_s(headers, now_s),
+        retry_after_s=retry_after_s(headers, now_s),
         quota=error.quota,
         details=error.details,
     )
-
-
-def _text_of(detail: object) -> str:
-    """JSON text of a provider's message that is none; "" if it is nested too deeply to be written."""
-    try:
-        return dumps(detail).decode()
-    except TypeError:
-        return ""
 
 
 def error_in_answer(fields: Mapping[str, Any]) -> ProviderError:
@@ -256,16 +233,20 @@ def error_in_answer(fields: Mapping[str, Any]) -> ProviderError:
 
 def read_error_object(failure: object, status: int) -> ProviderError:
     """The `error` of a body or of an event."""
-    table: dict[str, Any] = failure if type(failure) is dict else {"message": str(failure)}
+    table: dict[str, Any]
+    if type(failure) is dict:
+        table = failure
+    else:
+        table = {"message": failure if type(failure) is str else text_of(failure)}
     message, kind, code, param = (table.get(name) for name in ("message", "type", "code", "param"))
     message = message if isinstance(message, str) else ""
     kind = kind if isinstance(kind, str) else None
     code = code if isinstance(code, (str, int)) else None
     # 402 is what providers with prepaid balances say (DeepSeek, OpenRouter).
-    quota = status == 402 or code in _QUOTA_CODES or kind in _QUOTA_CODES
+    quota = status == 402 or code in QUOTA_CODES or kind in QUOTA_CODES
     return ProviderError(
         status=status,
-        reason=_reason(status, code, message, quota=quota, filtered=_is_filtered(table)),
+        reason=reason_of(status, code, message, quota=quota, filtered=_is_filtered(table)),
         message=message,
         type=kind,
         code=code,
@@ -282,52 +263,6 @@ def _is_filtered(failure: Mapping[str, Any]) -> bool:
     return any(type(code) is str and code in _FILTER_CODES for code in codes) or (
         type(metadata) is dict and "flagged_input" in metadata
     )
-
-
-def _reason(status: int, code: str | int | None, message: str, *, quota: bool, filtered: bool) -> str:
-    if filtered and status >= 400:
-        # Whatever the status: neither the key nor the target is to blame, and nobody else is asked unless
-        # the policy says so.
-        return "content_filter"
-    # 407 is an egress proxy that refused us: nothing its caller could mend.
-    if status in (401, 403, 407):
-        return "auth"
-    if status == 429:
-        return "rate_limited"
-    if status in (408, 504):
-        return "timeout"
-    if status >= 500:
-        return "server_error"
-    if status < 400:
-        return "bad_answer"
-    if code == "context_length_exceeded" or "maximum context length" in message:
-        return "context_window"
-    return "rate_limited" if quota else ""
-
-
-def _retry_after_s(headers: Mapping[bytes, bytes], now_s: float) -> float | None:
-    """Seconds to wait by `retry-after-ms`, or by `retry-after`: seconds or an HTTP date (RFC 9110 10.2.3)."""
-    for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * unit_s
-        except ValueError:
-            seconds = _until(value, now_s)
-        if 0.0 <= seconds <= _MAX_WAIT_S:
-            return seconds
-    return None
-
-
-def _until(date: bytes, now_s: float) -> float:
-    """Seconds until an HTTP date in any of its three forms, 0 if it has passed; -1 if it is none."""
-    try:
-        at = parsedate_to_datetime(date.decode("latin-1"))
-        # The form of asctime names no zone; all three mean UTC.
-        return max(0.0, (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() - now_s)
-    except (ValueError, OverflowError):
-        return -1.0
 
 
 def error_object(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import ProviderError
-from gateway.usage import Usage
-from gateway.wire.dialects.openai_chat import estimated_usage, read_error_object, read_usage, status_of
+from gateway.usage import Usage, estimated_usage
+from gateway.wire.dialects.openai_chat import read_error_object, read_usage, status_of
 from gateway.wire.json import try_object
 from gateway.wire.sse import Scanner, data_of, events
 
@@ -75,6 +75,9 @@ class AnswerStream:
         "service_tier",
         "usage",
     )
+
+    unknown: Mapping[str, int] = {}
+    """Nothing is passed over: chat's chunks have no types."""
 
     def __init__(self, *, strips_usage: bool, choices: int = 1) -> None:
         self._strips_usage = strips_usage

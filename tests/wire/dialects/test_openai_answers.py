@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.usage import KINDS, Usage
+from gateway.usage import KINDS, Usage, estimated_usage
 from gateway.wire.dialects.openai_chat import (
     MAX_TOKENS,
-    estimated_usage,
     read_usage,
     usage_in_tail,
 )

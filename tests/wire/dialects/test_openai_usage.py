@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.usage import KINDS, Usage
-from gateway.wire.dialects.openai_chat import MAX_TOKENS, estimated_usage, read_usage, usage_in_tail
+from gateway.usage import KINDS, Usage, estimated_usage
+from gateway.wire.dialects.openai_chat import MAX_TOKENS, read_usage, usage_in_tail
 
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "OpenAI": (

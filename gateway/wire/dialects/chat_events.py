@@ -1,0 +1,267 @@
+"""OpenAI's chat completions: the chunks of a stream, read into the neutral form and written from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gateway.usage import Usage
+from gateway.wire import answered
+from gateway.wire.answered import (
+    Began,
+    Cited,
+    Closed,
+    Done,
+    Ended,
+    Event,
+    Failed,
+    Opened,
+    Piece,
+    Said,
+    Sealed,
+    Used,
+)
+from gateway.wire.citation import annotations_of, citations_of
+from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
+from gateway.wire.dialects.chat_answer import REASONS, WORDS, parts_in, sealed_in, write_usage
+from gateway.wire.dialects.openai_chat import read_error_object, read_usage, status_of
+from gateway.wire.json import dumps, loads, try_object
+from gateway.wire.shape import objects, table, text
+
+_DONE = b"data: [DONE]\n\n"
+
+
+class EventReader:
+    """Events of one provider's stream of one choice, read one by one."""
+
+    __slots__ = ("_began", "_finished", "_kind", "_last", "_next", "_open", "_tools", "unknown")
+
+    def __init__(self) -> None:
+        self._began = self._finished = False
+        self._kind: type | None = None
+        """What the open part is; None if none is open."""
+        self._open = -1
+        self._next = 0
+        self._tools: dict[int, tuple[int, str]] = {}
+        """A tool call's own index → its part's, and its id."""
+        self._last = 0
+        """The own index of the call that was told of last."""
+        self.unknown: dict[str, int] = {}
+
+    def read(self, data: bytes) -> Iterator[Event]:
+        """What one event's data says; nothing for what is no JSON object."""
+        if data == b"[DONE]":
+            yield from self._close()
+            yield Done()
+            return
+        fields = try_object(data)
+        if fields is None:
+            return
+        failure = fields.get("error")
+        if failure:
+            yield Failed(read_error_object(failure, status_of(failure)))
+            return
+        choices = fields.get("choices")
+        if not self._began and choices:
+            self._began = True
+            created = fields.get("created")
+            yield Began(
+                text(fields.get("id")), text(fields.get("model")), created if type(created) is int else 0
+            )
+        for choice in objects(choices):
+            if choice.get("index", 0) == 0:
+                yield from self._choice(choice)
+        usage = read_usage(fields)
+        if usage is not None:
+            yield Used(usage)
+
+    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Event]:
+        delta = table(choice.get("delta"))
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        if type(thought) is str and thought:
+            yield from self._more(Thinking, thought)
+        content = delta.get("content")
+        if type(content) is str and content:
+            yield from self._more(Text, content)
+        for part in parts_in(content):
+            if part.text:
+                yield from self._more(type(part), part.text)
+        refusal = delta.get("refusal")
+        if type(refusal) is str and refusal:
+            yield from self._more(Refusal, refusal)
+        if self._kind is Text:
+            for citation in citations_of(delta.get("annotations"), ""):
+                yield Cited(self._open, citation)
+        for call in objects(delta.get("tool_calls")):
+            yield from self._tool(call)
+        reason = text(choice.get("finish_reason"))
+        if reason and not self._finished:
+            self._finished = True
+            yield from self._close()
+            yield Ended(REASONS.get(reason, answered.STOP))
+
+    def _more(self, kind: type[Text] | type[Thinking] | type[Refusal], piece: str) -> Iterator[Event]:
+        if self._kind is not kind:
+            yield from self._close()
+            yield self._opened(kind(""))
+        yield Piece(self._open, piece)
+
+    def _tool(self, call: Mapping[str, Any]) -> Iterator[Event]:
+        at, function = call.get("index"), table(call.get("function"))
+        id_, name = text(call.get("id")), text(function.get("name"))
+        if type(at) is not int:
+            at = self._last if self._tools and not (id_ or name) else len(self._tools)
+        index, known_id = self._tools.get(at, (-1, ""))
+        # Gemini's OpenAI-compatible API gives all calls one index: another id with a name is another call.
+        if index < 0 or (name and id_ and id_ != known_id):
+            yield from self._close()
+            yield self._opened(ToolCall(id_, name, ""))
+            index = self._open
+            self._tools[at] = index, id_
+        self._last = at
+        arguments = text(function.get("arguments"))
+        if arguments:
+            yield Piece(index, arguments)
+
+    def _opened(self, part: Said) -> Opened:
+        self._kind, self._open = type(part), self._next
+        self._next += 1
+        return Opened(self._open, part)
+
+    def _close(self) -> Iterator[Event]:
+        if self._kind is not None:
+            self._kind = None
+            yield Closed(self._open)
+
+
+_MARK = "\x00here\x00"
+_QUOTED_MARK = dumps(_MARK)
+"""Stands for the text of a piece, to see what is written around it."""
+
+
+class EventWriter:
+    """Writes one stream for a caller. `wants_usage`: it asked for the usage chunk."""
+
+    __slots__ = (
+        "_around",
+        "_calls",
+        "_head",
+        "_parts",
+        "_size",
+        "_starts",
+        "_tools",
+        "_usage",
+        "_wants_usage",
+    )
+
+    def __init__(self, *, wants_usage: bool) -> None:
+        self._wants_usage = wants_usage
+        self._head: dict[str, Any] = {}
+        self._parts: dict[int, Said] = {}
+        self._tools: dict[int, int] = {}
+        """Index of a part → its place among the calls."""
+        self._calls = 0
+        self._around: dict[int, tuple[bytes, bytes, bool]] = {}
+        """Index of a part → what stands around a piece of its text, and whether that is content."""
+        self._size = 0
+        """Characters of the content so far."""
+        self._starts: dict[int, int] = {}
+        """Index of a text → where in the content it begins."""
+        self._usage: Usage | None = None
+
+    def write(self, event: Event) -> bytes:
+        """The bytes of whole events; b"" for what says nothing to this caller."""
+        if isinstance(event, Piece):
+            return self._piece(event)
+        if isinstance(event, Opened):
+            return self._opened(event)
+        if isinstance(event, Sealed):
+            return self._sealed(event)
+        if isinstance(event, Cited):
+            start = self._starts.get(event.index, 0)
+            cited = [*annotations_of([event.citation], start, self._size)]
+            return self._chunk({"annotations": cited}) if cited else b""
+        if isinstance(event, Began):
+            return self._began(event)
+        if isinstance(event, Ended):
+            return self._chunk({}, WORDS.get(event.reason, "stop"))
+        if isinstance(event, Used):
+            self._usage = event.usage
+        elif isinstance(event, Done):
+            return self._done()
+        return b""
+
+    def quoted(self, index: int, text: bytes) -> bytes | None:
+        """As `write` for a piece whose text is a JSON string; None for thoughts, whose text is kept."""
+        around = self._around.get(index)
+        if around is None:
+            part = self._parts.get(index)
+            if isinstance(part, Thinking):
+                return None
+            size = self._size
+            before, mark, after = self._piece(Piece(index, _MARK)).partition(_QUOTED_MARK)
+            if not mark:
+                return None
+            around = self._around[index] = before, after, self._size > size
+            self._size = size
+        if around[2]:
+            is_plain = text.isascii() and b"\\" not in text
+            self._size += len(text) - 2 if is_plain else len(loads(text))
+        return around[0] + text + around[1]
+
+    def _began(self, event: Began) -> bytes:
+        self._head = {
+            "id": event.id,
+            "object": "chat.completion.chunk",
+            "created": event.created_s,
+            "model": event.model,
+        }
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def _opened(self, event: Opened) -> bytes:
+        part = self._parts[event.index] = event.part
+        self._around.pop(event.index, None)
+        if isinstance(part, ToolCall):
+            at = self._tools[event.index] = self._calls
+            self._calls += 1
+            function = {"name": part.name, "arguments": ""}
+            return self._chunk(
+                {"tool_calls": [{"index": at, "id": part.id, "type": "function", "function": function}]}
+            )
+        self._starts[event.index] = self._size
+        if isinstance(part, Thinking) and part.redacted:
+            return self._chunk({"thinking_blocks": sealed_in(part)})
+        return b""
+
+    def _piece(self, event: Piece) -> bytes:
+        part = self._parts.get(event.index)
+        if type(part) is ToolCall:
+            at = self._tools[event.index]
+            return self._chunk({"tool_calls": [{"index": at, "function": {"arguments": event.text}}]})
+        if isinstance(part, Thinking):
+            part.text += event.text
+            return self._chunk({"reasoning_content": event.text})
+        if type(part) is Refusal:
+            return self._chunk({"refusal": event.text})
+        self._size += len(event.text)
+        return self._chunk({"content": event.text})
+
+    def _sealed(self, event: Sealed) -> bytes:
+        part = self._parts.get(event.index)
+        if not isinstance(part, Thinking):
+            return b""
+        # Whole, so that a caller can send it back as it is: a seal without its text is worth nothing.
+        part.signature = event.signature
+        return self._chunk({"thinking_blocks": sealed_in(part)})
+
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return b"data: %b\n\n" % dumps({**self._head, "choices": [choice]})
+
+    def _done(self) -> bytes:
+        if not self._wants_usage or self._usage is None:
+            return _DONE
+        told = {**self._head, "choices": [], "usage": write_usage(self._usage)}
+        if self._usage.service_tier:
+            told["service_tier"] = self._usage.service_tier
+        return b"data: %b\n\n%b" % (dumps(told), _DONE)

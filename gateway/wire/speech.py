@@ -1,0 +1,165 @@
+"""What stands between a caller's dialect and a provider's: chosen by both, it says how a request is written,
+how its answer is read, and what of it the caller gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, GatewayError
+from gateway.usage import Usage
+from gateway.wire.conversation import Judged, Leftovers, Toward
+from gateway.wire.dialect import CHAT, COMPLETIONS, COUNTING, Dialect
+from gateway.wire.dialects.openai_chat import Call, read_usage, write_body
+from gateway.wire.dialects.openai_stream import AnswerStream
+from gateway.wire.json import dumps, read_object
+from gateway.wire.shape import bad
+from gateway.wire.translated import EventStream, TranslatedStream
+
+Stream = AnswerStream | EventStream
+NOTHING_LEFT: tuple[str, ...] = ()
+
+
+class Told(NamedTuple):
+    """A plain answer: as chat would say it, for traces; the caller's bytes; its usage, if it was told."""
+
+    fields: Mapping[str, Any]
+    body: bytes
+    usage: Usage | None
+
+
+class Speech:
+    """Chat on both sides: the body is the caller's but for what must be in it, the answer passes as it
+    came."""
+
+    __slots__ = ("target",)
+    relays = True
+    """True if an answer passes as it came: one that is too long to hold passes as it comes, and the caller's
+    own headers (`Dialect.forwarded`) go on to the provider."""
+
+    def __init__(self, target: Dialect) -> None:
+        self.target = target
+
+    def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
+        """The body for a target, and the names of what was left out of it. `cap`: the field and the tokens
+        that limits want written into a chat call. Raises `GatewayError` (400)."""
+        return write_body(call, toward.model, asks_usage=toward.asks_usage, cap=cap), NOTHING_LEFT
+
+    def stream(self, call: Call, now_s: float) -> Stream:
+        """What reads the answer of a streamed call. `now_s` is the time of day."""
+        return AnswerStream(strips_usage=not call.wants_usage, choices=call.fields.get("n") or 1)
+
+    def told(self, fields: dict[str, Any], body: bytes, now_s: float) -> Told | None:
+        """A provider's plain answer; None if it is none. `now_s` is the time of day."""
+        return Told(fields, body, read_usage(fields))
+
+    def headers(self, headers: dict[bytes, bytes], now_s: float) -> dict[bytes, bytes]:
+        """A provider's headers for a caller. `now_s` is the time of day."""
+        return headers
+
+
+class Relay(Speech):
+    """The same dialect on both sides, other than chat's."""
+
+    __slots__ = ()
+
+    def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
+        assert call.own is not None
+        fields = {**call.own, "model": toward.model}
+        if cap is not None and self.target.write_cap is not None:
+            self.target.write_cap(fields, cap[1])
+        return _dumped(fields), NOTHING_LEFT
+
+    def stream(self, call: Call, now_s: float) -> Stream:
+        return EventStream(self.target.reader())
+
+    def told(self, fields: dict[str, Any], body: bytes, now_s: float) -> Told | None:
+        answer = self.target.read_answer(fields)
+        return None if answer is None else Told(CHAT.write_answer(answer), body, answer.usage)
+
+
+class Counting(Relay):
+    """A question how many tokens a call would have, as its provider answers it."""
+
+    __slots__ = ()
+
+    def told(self, fields: dict[str, Any], body: bytes, now_s: float) -> Told | None:
+        return Told({}, body, Usage()) if type(fields.get("input_tokens")) is int else None
+
+
+class Translation(Speech):
+    """Two dialects: what one says is read into the neutral form and written in the other."""
+
+    __slots__ = ("caller",)
+    relays = False
+
+    def __init__(self, caller: Dialect, target: Dialect) -> None:
+        super().__init__(target)
+        self.caller = caller
+
+    def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
+        said = call.said
+        if said is None:
+            said = call.said = self.caller.read_request(call.fields)
+        left = Leftovers(f"{toward.model} at its provider", drops_all=toward.drops)
+        fields = self.target.write_request(said, toward, None if cap is None else cap[1], left)
+        return _dumped(fields), tuple(left.dropped)
+
+    def stream(self, call: Call, now_s: float) -> Stream:
+        return TranslatedStream(
+            self.target.reader(), self.caller.writer(call.wants_usage), created_s=int(now_s)
+        )
+
+    def told(self, fields: dict[str, Any], body: bytes, now_s: float) -> Told | None:
+        answer = self.target.read_answer(fields)
+        if answer is None:
+            return None
+        answer.created_s = answer.created_s or int(now_s)
+        chat = CHAT.write_answer(answer)
+        try:
+            body = dumps(chat if self.caller is CHAT else self.caller.write_answer(answer))
+        except TypeError:
+            # Nested more deeply than can be written.
+            return None
+        return Told(chat, body, answer.usage)
+
+    def headers(self, headers: dict[bytes, bytes], now_s: float) -> dict[bytes, bytes]:
+        return self.target.headers_in_chat(headers, now_s)
+
+
+def read_own(caller: Dialect, body: bytes) -> Call:
+    """A call in another dialect than chat's. Raises `GatewayError` (400)."""
+    own = read_object(body)
+    said = caller.read_request(own)
+    if not said.model:
+        raise GatewayError(BAD_REQUEST, "'model' must be a string with a model's name.", param="model")
+    if type(own.get("stream")) not in (bool, type(None)):
+        raise bad("stream", "true or false")
+    if said.cap_tokens is not None and said.cap_tokens < 0:
+        raise GatewayError(
+            BELOW_MINIMUM, f"'{caller.cap_field}' must not be negative.", param=caller.cap_field
+        )
+    # What has no word in chat stands there under its own name, for whoever must know that it is there.
+    fields = {**said.rest, **CHAT.write_request(said, Toward(said.model, reasons=True), None, Judged())}
+    if said.reasoning is not None:
+        fields.setdefault("reasoning_effort", said.reasoning.effort or "medium")
+    return Call("chat", fields, said.model, said.stream, True, len(body), own, said)
+
+
+@cache
+def speech_of(caller: Dialect, target: Dialect) -> Speech:
+    """What stands between two dialects."""
+    if target is CHAT and caller in (CHAT, COMPLETIONS):
+        return Speech(target)
+    if caller is COUNTING:
+        return Counting(target)
+    return Relay(target) if caller is target else Translation(caller, target)
+
+
+def _dumped(fields: dict[str, Any]) -> bytes:
+    try:
+        return dumps(fields)
+    except TypeError:
+        raise GatewayError(BAD_JSON, "The body is nested more than 254 levels deep.") from None
