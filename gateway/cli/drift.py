@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.asking import DEFAULT_STATE, Admin, AdminOption, CannotAsk, StateOption, gateway, telling
-from gateway.cli.columns import RED, YELLOW, table
+from gateway.cli.columns import RED, YELLOW, shown, table
 from gateway.cli.main import new_app
 from gateway.drift.words import change, moment, paragraphs
 
@@ -66,13 +66,19 @@ def explain(
         stream = _one(_streams(asked), model, target)
         query = {"model": model, "target": stream["target"]}
         channels = json.loads(asked.get("/admin/drift/channels", query))["channels"]
+        exemplars = json.loads(asked.get("/admin/drift/exemplars", query))["exemplars"]
     if as_json:
-        print(json.dumps({**stream, "distributions": channels}, indent=2, ensure_ascii=False))
+        whole = {**stream, "distributions": channels, "exemplars": exemplars}
+        print(json.dumps(whole, indent=2, ensure_ascii=False))
         return
     print("\n".join(_told(stream)))
     for channel in channels[:3]:
         print()
         print("\n".join(_picture(channel)))
+    if exemplars:
+        print("\nAnswers since:")
+        for exemplar in exemplars:
+            print(f"  {exemplar['hash']}  {shown(' '.join(exemplar['text'].split()))[:400]}")
 
 
 @app.command()

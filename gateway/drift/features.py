@@ -45,6 +45,8 @@ class Read(NamedTuple):
 
     sample: Sample
     identity: Mapping[str, str]
+    text: str
+    """What was looked at of its text. Of tool calls alone it is empty."""
 
 
 class Reader:
@@ -93,7 +95,7 @@ class Reader:
         )
         headers = head.get("headers")
         told = {**answered.identity, **(headers if isinstance(headers, dict) else {})}
-        return Read(sample, {field: self._shown(field, value) for field, value in told.items()})
+        return Read(sample, {field: self._shown(field, value) for field, value in told.items()}, text)
 
     def _shown(self, field: str, value: str) -> str:
         """A value of identity as it may be kept: another one is told apart by its hash."""

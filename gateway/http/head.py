@@ -35,6 +35,7 @@ _KNOWN = frozenset(
         b"x-headgate-tags",
         b"x-client-request-id",
         b"anthropic-beta",
+        b"anthropic-version",
     }
 )
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")

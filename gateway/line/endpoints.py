@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import BAD_METHOD, NOT_FOUND, GatewayError
+from gateway.http.head import Head
 from gateway.wire.dialect import ANTHROPIC, CHAT, COMPLETIONS, COUNTING, Dialect
 from gateway.wire.dialects.openai_chat import ENDPOINTS
 from gateway.wire.dialects.openai_families import Passing, passing_of
@@ -55,9 +56,13 @@ def endpoint_of(method: bytes, target: bytes) -> Endpoint:
     return found
 
 
-def dialect_of(target: bytes) -> Dialect:
-    """What the caller of a request line speaks, whether there is anything at its path or not."""
-    return ANTHROPIC if target.startswith(b"/v1/messages") else CHAT
+def dialect_of(head: Head) -> Dialect:
+    """What a caller speaks, whether there is anything at its path or not. The list of models is both's: there
+    it is Anthropic's if its version is named."""
+    target = head.target
+    if target.startswith(b"/v1/messages"):
+        return ANTHROPIC
+    return ANTHROPIC if target.startswith(b"/v1/models") and b"anthropic-version" in head.known else CHAT
 
 
 def _passed_through(method: bytes, path: bytes, query: bytes) -> Endpoint:

@@ -37,7 +37,7 @@ from gateway.link.journal import JournalFull
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Model, Snapshot
 from gateway.telemetry.diagnostics import report
-from gateway.wire.dialects.openai_chat import model_object, read_call
+from gateway.wire.dialects.openai_chat import read_call
 from gateway.wire.dialects.openai_families import stored_ids
 from gateway.wire.json import dumps
 from gateway.wire.speech import read_own
@@ -153,8 +153,10 @@ def _decided(exchange: Exchange, decision: Decision) -> Decision:
 def list_models(exchange: Exchange, key: Key, wanted: str | None) -> None:
     """`GET /v1/models` and `/v1/models/{id}`: what this caller may use, and nothing else."""
     body: dict[str, object]
+    model_object = dialect_of(exchange.request.head).model_object
     if wanted is None:
-        body = {"object": "list", "data": [model_object(name) for name in key.models]}
+        # What one SDK does not know of these the other needs.
+        body = {"object": "list", "data": [model_object(name) for name in key.models], "has_more": False}
     elif wanted in key.models:
         body = model_object(wanted)
     else:
@@ -181,7 +183,7 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
             return
         write(
             exchange,
-            dialect_of(exchange.request.head.target).error_body(error, exchange.request_id),
+            dialect_of(exchange.request.head).error_body(error, exchange.request_id),
             headers=error.extra_headers,
             keep_alive=exchange.request.keep_alive and exchange.request.complete,
         )
@@ -207,7 +209,7 @@ def write(
         )
     for name, value in headers:
         head += f"{name}: {value}\r\n".encode("latin-1")
-    head = dialect_of(exchange.request.head.target).lines_for_caller(head, now_s())
+    head = dialect_of(exchange.request.head).lines_for_caller(head, now_s())
     head += b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
     if exchange.request.head.method == b"HEAD":
         body = b""

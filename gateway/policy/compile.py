@@ -18,6 +18,7 @@ from gateway.money import NANO_PER_USD
 from gateway.policy.drift_compile import drift_tables
 from gateway.policy.merge import Policy
 from gateway.policy.parts import MatchSpec, SecretRef
+from gateway.policy.price_compile import price_table
 from gateway.policy.probe_compile import ProbeCompiler
 from gateway.policy.problem import PolicyError, Problem, did_you_mean, in_order
 from gateway.policy.provider_row import ProviderCompiler, ProviderRow, Unusable
@@ -31,8 +32,7 @@ from gateway.policy.spec import (
     Timeouts,
 )
 from gateway.policy.telemetry_spec import TelemetrySpec
-from gateway.pricing.catalogue import Catalogue, PriceTable, pico_per_token
-from gateway.pricing.price import FEES, HOUR_WRITE, STANDARD
+from gateway.pricing.catalogue import Catalogue, PriceTable
 from gateway.quota.cap import is_reasoning
 from gateway.quota.ratio import START
 from gateway.wire.dialect import SPOKEN
@@ -258,7 +258,7 @@ class _Compiler:
             "name": name,
             "weight": 1 if spec.weight is None else spec.weight,
             "match": match,
-            "price": self._published_price(spec) if own is None else _price_table(own),
+            "price": self._published_price(spec) if own is None else price_table(own),
             "row": self._row_of(name),
             "context": spec.context or self._published_context(spec),
             "max_output": spec.max_output,
@@ -467,35 +467,8 @@ def _timeouts(spec: Timeouts) -> dict[str, float]:
     }
 
 
-def _price_table(spec: PriceSpec) -> PriceTable:
-    dollars: Mapping[str, Any] = {
-        "input": spec.input,
-        "cached_input": spec.input if spec.cached_input is None else spec.cached_input,
-        "cache_write": spec.input if spec.cache_write is None else spec.cache_write,
-        HOUR_WRITE: spec.hour_cache_write if spec.hour_cache_write is not None else spec.cache_write,
-        "audio_input": spec.input if spec.audio_input is None else spec.audio_input,
-        "output": spec.output,
-        "reasoning": spec.output if spec.reasoning is None else spec.reasoning,
-        "audio_output": spec.output if spec.audio_output is None else spec.audio_output,
-    }
-    prices = {kind: pico_per_token(amount) for kind, amount in dollars.items() if amount is not None}
-    table: PriceTable = {STANDARD: [(0, prices)]}
-    if fees := _fees(spec):
-        table[FEES] = fees
-    return table
-
-
 def _estimates(rule: Mapping[str, Any]) -> bool:
     return not rule["strict"] and rule["measure"] in ("usd", "tokens", "input_tokens")
-
-
-def _fees(spec: PriceSpec) -> dict[str, int]:
-    """Nano-dollars per call and per search, rounded up; those that are charged."""
-    return {
-        name: math.ceil(usd * NANO_PER_USD)
-        for name, usd in (("call", spec.per_call), ("search", spec.per_search))
-        if usd
-    }
 
 
 def _is_glob(pattern: str) -> bool:

@@ -43,6 +43,7 @@ def drift_tables(
         "drift_watch": {
             "models": {name: table for name, table in watched.items() if table is not None},
             "cpu_share": default.sample.cpu_share,
+            "texts_s": default.privacy.text_ttl if default.privacy.exemplars == "text" else None,
             "key": key,
             "secrets": sorted(set(secrets)),
             "redis": redis,

@@ -11,7 +11,7 @@ from gateway.drift.answer_channels import ANSWER
 from gateway.policy.parts import Spec, TextOrSecret
 from gateway.policy.probe_spec import ProbesSpec
 from gateway.policy.problem import did_you_mean
-from gateway.policy.values import Line, Share, Truth, no_bool
+from gateway.policy.values import Duration, Line, Share, Truth, no_bool
 
 _CHANNELS = frozenset(channel.name for channel in ANSWER)
 
@@ -153,12 +153,23 @@ class IdentitySpec(Spec):
 
 
 class PrivacySpec(Spec):
-    """Texts never leave the gateway's memory; what is kept of one is a keyed hash."""
+    """Texts never leave the gateway's memory; what is kept of one is a keyed hash, unless `exemplars` says
+    otherwise."""
 
     key: Annotated[
         TextOrSecret | None,
         Field(description="Key of the hashes, the same for all gateways of a store; made if not given."),
     ] = None
+    exemplars: Annotated[
+        Literal["hash", "text"],
+        Field(
+            description="What an alarm shows of some answers since the change. text: what they said, from "
+            "the memory of the gateway that saw them, on the admin port, for text_ttl."
+        ),
+    ] = "hash"
+    text_ttl: Annotated[
+        Duration, Field(gt=0, le=30 * 86_400, description="How long texts are kept, if they are.")
+    ] = 86_400.0
 
 
 class DriftSpec(WatchSpec):

@@ -54,6 +54,8 @@ class Dialect:
     write_cap: Callable[[dict[str, Any], int], None] | None = None
     """Writes the tokens of output that limits allow into a request that is relayed; None for chat, whose body
     is written with them."""
+    model_object: Callable[[str], dict[str, Any]] = openai_chat.model_object
+    """One entry of the list of models."""
     speaks_all: bool = False
     """True if it has a word for every kind of call."""
     headers_in_chat: Callable[[dict[bytes, bytes], float], dict[bytes, bytes]] = _as_they_are
@@ -118,6 +120,7 @@ ANTHROPIC = Dialect(
     error_body=anthropic_failure.error_body,
     error_event=anthropic_failure.error_event,
     write_cap=anthropic_request.write_cap,
+    model_object=anthropic_answer.model_object,
     headers_in_chat=anthropic_headers.in_chat,
     lines_for_caller=anthropic_headers.lines_for_caller,
     forwarded=(b"anthropic-beta",),

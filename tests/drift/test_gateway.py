@@ -92,6 +92,14 @@ async def told(
     return found[0]
 
 
+async def exemplars_of(http: aiohttp.ClientSession, gateway: Gateway) -> list[dict[str, str]]:
+    """Texts that the gateway shows of answers since the change."""
+    query = {"model": "gpt-4o", "target": "upstream/gpt-4o"}
+    async with http.get(f"{gateway.admin}/admin/drift/exemplars", params=query) as answer:
+        found: list[dict[str, str]] = (await answer.json())["exemplars"]
+    return found
+
+
 class Receiver:
     """A webhook's receiver: all that came, and what came of answers' drift."""
 
@@ -140,7 +148,8 @@ async def test_a_provider_that_changes_its_answers_is_found_and_told_of(
     simulator = await simulate(change_at=401, change_style="terse")
     environ = collector.environ(HOOK_SECRET="s" * 20)
     alerts = f'\nalerts: {{webhook: "{url}", secret: {{env: HOOK_SECRET}}}}\n'
-    gateway = await serve(policy_for(str(simulator.url), rest=WATCH + alerts), environ=environ)
+    watch = WATCH.replace("drift: {", "drift: {privacy: {exemplars: text}, ")
+    gateway = await serve(policy_for(str(simulator.url), rest=watch + alerts), environ=environ)
     await calls(http, gateway, range(400))
     stream = await told(http, gateway, lambda stream: stream["answers"] == 400)
     assert stream["state"] == "ok" and stream["target"] == "upstream/gpt-4o"
@@ -150,6 +159,11 @@ async def test_a_provider_that_changes_its_answers_is_found_and_told_of(
     assert alarm["kind"] == "answers" and alarm["cause"] == "model"
     assert alarm["answers"] <= 60 and alarm["evidence"] > 6.3
     names = {"model": "gpt-4o", "target": "upstream/gpt-4o"}
+    exemplars = await exemplars_of(http, gateway)
+    assert [exemplar["hash"] for exemplar in exemplars] == alarm["exemplars"] != []
+    assert all(exemplar["text"] for exemplar in exemplars)
+    _, said = await headgate(gateway, "explain", "gpt-4o")
+    assert f"{exemplars[0]['hash']}  {exemplars[0]['text'][:20]}" in said
     assert await gateway.metric("headgate_drift_state", **names) == 4
     assert await gateway.metric("headgate_drift_alarms_total", **names, kind="answers", cause="model") == 1
     since_s = await gateway.metric("headgate_drift_changepoint_timestamp_seconds", **names)
@@ -192,7 +206,8 @@ async def test_the_command_line_says_it_in_words_and_ends_it(
     assert code == 1 and " drift " in said
     code, said = await headgate(gateway, "explain", "gpt-4o")
     assert code == 0 and "answers changed since" in said and "Nothing else changed with it" in said
-    assert "█" in said
+    assert "█" in said and "Answers since" not in said
+    assert await exemplars_of(http, gateway) == [], "no text is kept unless the policy says so"
     code, said = await headgate(gateway, "status", "--json")
     assert json.loads(said)["streams"][0]["baselines"][0]["name"] == "before"
     code, said = await headgate(gateway, "reset", "gpt-4o")

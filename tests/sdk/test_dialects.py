@@ -120,6 +120,14 @@ async def test_each_sdk_finds_the_id_and_the_rates(
         assert not any(name.startswith("x-ratelimit-") for name in headers)
 
 
+async def test_each_sdk_lists_the_models(chats: openai.AsyncOpenAI, writes: anthropic.AsyncAnthropic) -> None:
+    known = {model.id async for model in await chats.models.list()}
+    assert {model.id async for model in await writes.models.list()} == known >= {"openai", "anthropic"}
+    assert (await writes.models.retrieve("anthropic")).display_name == "anthropic"
+    with pytest.raises(anthropic.NotFoundError):
+        await writes.models.retrieve("none")
+
+
 async def test_errors_have_the_shape_that_each_sdk_reads(line: Relay) -> None:
     origin = line.url.removesuffix("/v1")
     for path, key, status in (("/v1/messages", "wrong", 401), ("/v1/messages/nothing", KEY, 404)):

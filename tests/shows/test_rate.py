@@ -150,7 +150,9 @@ async def crowd(deploy: Deploy, folder: Path, samples: int, *, cap: int, callers
         seen[upstream.requests.total - upstream.billed.total] += 1
 
     upstream.requests.add = count  # type: ignore[method-assign, assignment]
-    rules = f"limits: [{{name: calls, concurrent: {cap}}}]"
+    # By default each worker goes on with its part of a limit when the store is not heard for a while, as on a
+    # machine that stands still: that part may be on top of what others have.
+    rules = f"limits: [{{name: calls, concurrent: {cap}, when_store_down: closed}}]"
     outcomes: Counter[str] = Counter()
 
     async def caller(address: str, key: str) -> None:

@@ -20,7 +20,8 @@ _ORDERS = {"reset": "accept", "relearn": "start_over", "pin": "pin"}
 
 class DriftRoutes:
     """`GET /admin/drift` (all streams), `GET /admin/drift/alarms`, `GET /admin/drift/channels?model=&target=`
-    (distributions side by side), `POST /admin/drift/{reset,relearn,pin}` with {"model", "target"} and, to
+    (distributions side by side), `GET /admin/drift/exemplars?model=&target=` (texts, where the policy has
+    them kept), `POST /admin/drift/{reset,relearn,pin}` with {"model", "target"} and, to
     pin, {"name"}. `streams` tells all of them with what is done; `config` names the policy in force."""
 
     def __init__(
@@ -40,6 +41,7 @@ class DriftRoutes:
         app.router.add_get("/admin/drift", self.standing)
         app.router.add_get("/admin/drift/alarms", self.alarms)
         app.router.add_get("/admin/drift/channels", self.channels)
+        app.router.add_get("/admin/drift/exemplars", self.exemplars)
         app.router.add_post("/admin/drift/{order}", self.order)
 
     async def standing(self, request: web.Request) -> web.Response:
@@ -57,6 +59,13 @@ class DriftRoutes:
         if not found:
             return refusal(404, "no_such_stream", f"No answers of {name[0]} on {name[1]} are watched yet.")
         return json_answer({"model": name[0], "target": name[1], "channels": found})
+
+    async def exemplars(self, request: web.Request) -> web.Response:
+        """Texts of answers since the change, where the policy has them kept."""
+        name = (request.query.get("model", ""), request.query.get("target", ""))
+        return json_answer(
+            {"model": name[0], "target": name[1], "exemplars": await self._service.exemplars(name)}
+        )
 
     async def order(self, request: web.Request) -> web.Response:
         """An operator's word."""

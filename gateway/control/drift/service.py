@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.clock import monotonic_s, now_s
 from gateway.control.drift.acting import standing_of
+from gateway.control.drift.texts import Texts
 from gateway.control.exposition import Sample
 from gateway.link.answers import count, unpack
 from gateway.policy.drift_actions import Standing
@@ -67,6 +68,8 @@ class DriftService:
         self._telling: set[asyncio.Task[None]] = set()
         self._standing: list[dict[str, Any]] = []
         self._alarms: Mapping[tuple[str, ...], int] = {}
+        self._texts: Texts | None = None
+        """Where the policy asks for texts. The thread's."""
         self._since_s = self._used_s = 0.0
 
     def start(self) -> None:
@@ -106,6 +109,20 @@ class DriftService:
     async def alarms(self, most: int = 100) -> list[dict[str, Any]]:
         """The latest, newest first."""
         return list(await self.ask(lambda desk: desk.alarms(most)))
+
+    async def exemplars(self, name: Name) -> list[dict[str, str]]:
+        """Answers since the change that an alarm of a stream names, as {"hash", "text"}: none unless the
+        policy has texts kept, and this gateway saw them."""
+        named = [
+            digest
+            for stream in self._standing
+            if (stream["model"], stream["target"]) == name and stream["alarm"] is not None
+            for digest in stream["alarm"]["exemplars"]
+        ]
+        told: list[dict[str, str]] = await self.ask(
+            lambda desk: [] if self._texts is None else self._texts.told(named, now_s())
+        )
+        return told
 
     async def probed(self, name: Name, at_s: float) -> None:
         """Probes saw a target change: an alarm of its answers is confirmed by that."""
@@ -149,6 +166,9 @@ class DriftService:
             self._in_loop(lambda: self._stood(alarming))
 
     def tell(self, alarm: dict[str, Any]) -> None:
+        if self._texts is not None:
+            self._texts.hold((alarm["model"], alarm["target"]), alarm["exemplars"])
+
         def begin() -> None:
             task = asyncio.get_running_loop().create_task(self._told(alarm))
             self._telling.add(task)
@@ -193,6 +213,7 @@ class DriftService:
                 if watch is not None and watch is not used:
                     desk.use(watch["models"])
                     reader, used = None, watch
+                    self._use_texts(watch["texts_s"])
                 if reader is None and watch is not None:
                     reader = _reader(desk, watch)
                 if isinstance(item, tuple):
@@ -202,10 +223,19 @@ class DriftService:
                     self._read(desk, reader, item, 1.0 if watch is None else watch["cpu_share"])
                 began_s = time.thread_time()
                 desk.look(monotonic_s(), last=not running)
+                if self._texts is not None:
+                    self._texts.expire(now_s())
                 self._used_s += time.thread_time() - began_s
             except Exception as error:  # what one answer does must not end the watch over all others
                 report(error)
         desk.close()
+
+    def _use_texts(self, keep_s: float | None) -> None:
+        """A policy's word on texts; what was kept by another one goes."""
+        if keep_s is None:
+            self._texts = None
+        elif self._texts is None or self._texts.keep_s != keep_s:
+            self._texts = Texts(keep_s)
 
     def _desk(self, watch: Watch | None) -> Desk:
         if watch is not None and watch["redis"] is not None:
@@ -244,7 +274,10 @@ class DriftService:
             if read is None:
                 self._meters.drift_skipped("unreadable")
             else:
-                desk.take((told.head["model"], told.head["target"]), read)
+                name = (told.head["model"], told.head["target"])
+                if self._texts is not None:
+                    self._texts.keep(name, read.sample.output, read.text, now_s())
+                desk.take(name, read)
             took_s = time.thread_time() - began_s
             self._used_s += took_s
             self._meters.drift_took(took_s)

@@ -96,6 +96,17 @@ def write_usage(usage: Usage | None) -> dict[str, Any]:
     return fields
 
 
+def model_object(name: str) -> dict[str, Any]:
+    """One entry of the list of models."""
+    return {
+        "id": name,
+        "type": "model",
+        "display_name": name,
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+    }
+
+
 # whole answers
 
 

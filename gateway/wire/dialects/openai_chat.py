@@ -287,7 +287,7 @@ def error_event(error: GatewayError) -> bytes:
     return b"data: " + error_body(error) + b"\n\n"
 
 
-def model_object(name: str) -> dict[str, object]:
+def model_object(name: str) -> dict[str, Any]:
     """One entry of `GET /v1/models`."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "headgate"}
 

@@ -1,0 +1,56 @@
+"""Texts of answers, where the policy asks for them (`drift.privacy.exemplars: text`): in memory alone, and
+gone after a time.
+
+Those of the latest answers are kept for a moment, since an alarm names answers that came before it; what an
+alarm names is kept for as long as the policy says.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+LATEST = 32
+"""Answers of one stream that are kept for an alarm to come: it names the last of those since the change."""
+MOST_HELD = 1_000
+TEXT_CHARS = 2_000
+"""Of a longer text the beginning."""
+
+Name = tuple[str, str]
+
+
+class Texts:
+    """`keep_s`: how long what an alarm names is kept, in seconds. Not for several threads."""
+
+    def __init__(self, keep_s: float) -> None:
+        self.keep_s = keep_s
+        self._latest: dict[Name, OrderedDict[str, tuple[str, float]]] = {}
+        self._held: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def keep(self, name: Name, digest: int, text: str, now_s: float) -> None:
+        """An answer that was looked at. `digest` is the keyed hash that an alarm names it by."""
+        latest = self._latest.setdefault(name, OrderedDict())
+        latest[f"{digest:016x}"] = text[:TEXT_CHARS], now_s + self.keep_s
+        if len(latest) > LATEST:
+            latest.popitem(last=False)
+
+    def hold(self, name: Name, digests: Iterable[str]) -> None:
+        """An alarm names these."""
+        latest = self._latest.get(name, OrderedDict())
+        for digest in digests:
+            known = latest.get(digest)
+            if known is not None:
+                self._held[digest] = known
+        while len(self._held) > MOST_HELD:
+            self._held.popitem(last=False)
+
+    def told(self, digests: Iterable[str], now_s: float) -> list[dict[str, str]]:
+        """What of these is still kept, as {"hash", "text"}."""
+        self.expire(now_s)
+        return [{"hash": digest, "text": self._held[digest][0]} for digest in digests if digest in self._held]
+
+    def expire(self, now_s: float) -> None:
+        """Forgets what is older than the policy lets it be."""
+        for kept in (self._held, *self._latest.values()):
+            for digest in [digest for digest, (_, until_s) in kept.items() if until_s <= now_s]:
+                del kept[digest]
