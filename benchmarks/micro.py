@@ -4,6 +4,8 @@ import sys
 import timeit
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from machine import description
 from systems import KEY, Upstream, policy, request_body
@@ -14,10 +16,14 @@ from gateway.policy.load import load_text, secret_reader
 from gateway.policy.snapshot import Snapshot
 from gateway.pricing.catalogue import Catalogue
 from gateway.usage import Usage
+from gateway.wire.conversation import Toward
+from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
 from gateway.wire.dialects.openai_chat import read_call, read_usage, write_body
 from gateway.wire.dialects.openai_stream import AnswerStream
-from gateway.wire.json import read_object, try_object
+from gateway.wire.json import dumps, read_object, try_object
+from gateway.wire.speech import speech_of
 from gateway.wire.sse import Scanner
+from gateway.wire.translated import EventStream, TranslatedStream
 
 Piece = Callable[[], object]
 
@@ -37,6 +43,82 @@ def event(number: int) -> bytes:
     )
     tail = b'"},"finish_reason":null}],"usage":null}\n\n'
     return head + (b" word%d" % number).ljust(220 - len(head) - len(tail)) + tail
+
+
+DELTAS = 200
+"""Of the streams that are translated: what they cost is told per event."""
+_MESSAGE = {"id": "msg_bench0001", "type": "message", "role": "assistant", "model": "claude-haiku-4-5"}
+_TOLD = {"input_tokens": 212, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
+
+
+def delta(number: int) -> bytes:
+    """One piece of text as Anthropic sends it: with blanks before its last brace, seldom as many
+    as before."""
+    text = dumps(f" word{number}" if number % 8 else f",\n{number}")
+    told = b'"index":0,"delta":{"type":"text_delta","text":%b}%b' % (text, b" " * (number % 12))
+    return b'event: content_block_delta\ndata: {"type":"content_block_delta",%b}\n\n' % told
+
+
+def anthropic_start() -> bytes:
+    """What a stream of Anthropic's begins with, up to its first piece of text."""
+    message: dict[str, Any] = {
+        **_MESSAGE,
+        "content": [],
+        "stop_reason": None,
+        "usage": {**_TOLD, "output_tokens": 1},
+    }
+    block = {"type": "text", "text": ""}
+    found: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "ping"},
+    ]
+    return b"".join(b"event: %b\ndata: %b\n\n" % (f["type"].encode(), dumps(f)) for f in found)
+
+
+def begun(caller: Dialect, target: Dialect, start: bytes) -> EventStream:
+    """A stream on its way from a target to a caller, of which the start has come."""
+    if caller is target:
+        stream = EventStream(target.reader())
+    else:
+        stream = TranslatedStream(target.reader(), caller.writer(True))
+    stream.feed(start)
+    return stream
+
+
+def _feed_each(stream: EventStream, parts: list[bytes]) -> None:
+    for part in parts:
+        stream.feed(part)
+
+
+def translated() -> Iterator[tuple[str, Piece]]:
+    """What another dialect costs, at the caller's or at the provider's side. Streams are 200 events a run."""
+    deltas, events = [delta(i) for i in range(DELTAS)], [event(i) for i in range(DELTAS)]
+    for name, caller, target, start, parts in (
+        ("anthropic to chat", CHAT, ANTHROPIC, anthropic_start(), deltas),
+        ("chat to anthropic", ANTHROPIC, CHAT, event(0), events),
+        ("anthropic relayed", ANTHROPIC, ANTHROPIC, anthropic_start(), deltas),
+    ):
+        stream, block = begun(caller, target, start + parts[0]), b"".join(parts)
+        yield f"{name}, {DELTAS} events in one block", partial(stream.feed, block)
+        yield f"{name}, {DELTAS} events in as many blocks", partial(_feed_each, stream, parts)
+    speech, relay = speech_of(CHAT, ANTHROPIC), speech_of(CHAT, CHAT)
+    body = request_body("plain")
+    call, toward = read_call("chat", body), Toward("claude-haiku-4-5")
+    content = [{"type": "text", "text": "The line carries what it is given. " * 20}]
+    ended = {"content": content, "stop_reason": "end_turn", "stop_sequence": None}
+    answer = dumps(
+        {**_MESSAGE, **ended, "usage": {**_TOLD, "output_tokens": 100, "service_tier": "standard"}}
+    )
+
+    def request() -> None:
+        call.said = None
+        speech.body(call, toward, None)
+
+    yield "request to anthropic, 1 KiB", request
+    yield "request relayed, 1 KiB", lambda: relay.body(call, toward, None)
+    yield "answer of anthropic, 1 KB", lambda: speech.told(try_object(answer) or {}, answer, 0.0)
+    yield "answer relayed, 0.9 KB", lambda: relay.told(try_object(_ANSWER) or {}, _ANSWER, 0.0)
 
 
 def pieces() -> Iterator[tuple[str, Piece]]:
@@ -65,6 +147,7 @@ def pieces() -> Iterator[tuple[str, Piece]]:
     stream.feed(one)
     yield "AnswerStream.feed, 22 KB: 100 events", lambda: stream.feed(block)
     yield "AnswerStream.feed, one event", lambda: stream.feed(one)
+    yield from translated()
 
 
 def _snapshot() -> Snapshot:

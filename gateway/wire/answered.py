@@ -74,6 +74,17 @@ class Piece:
 
 
 @dataclass(slots=True)
+class Pieces:
+    """Pieces of one part that came together, of the commonest kind: none is empty (`wire.glance`)."""
+
+    index: int
+    text: str
+    """Of all of them."""
+    quoted: list[bytes]
+    """Each as a JSON string."""
+
+
+@dataclass(slots=True)
 class Sealed:
     """The provider's seal of a thinking part."""
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from gateway.errors import ProviderError
 from gateway.usage import Usage, estimated_usage
-from gateway.wire.answered import Began, Done, Ended, Event, Failed, Piece, Used, is_content
+from gateway.wire.answered import Began, Done, Ended, Event, Failed, Piece, Pieces, Used, is_content
 from gateway.wire.glance import Glance
-from gateway.wire.json import loads
+from gateway.wire.json import dumps
 from gateway.wire.sse import Scanner, data_of
 
 UNSEEN_TOKENS = 256
@@ -36,8 +36,8 @@ class Writer(Protocol):
     def write(self, event: Event) -> bytes:
         """The bytes of whole events."""
 
-    def quoted(self, index: int, text: bytes) -> bytes | None:
-        """The same for a piece whose text is a JSON string; None if it has to be given to `write`."""
+    def pieces(self, several: Pieces) -> bytes:
+        """The same for each of several pieces."""
 
 
 class EventStream:
@@ -125,18 +125,19 @@ class EventStream:
         while start < size:
             end = glance.seen(whole, start)
             if end:
-                out.append(self._more(whole, start, end))
+                out.append(self._more(whole[start:end], glance.several))
             else:
                 end = whole.find(b"\n\n", start) + 2
                 end = end if end > 1 else size
                 out.append(self._look(whole[start:end]))
             start = end
-        return b"".join(out)
+        return out[0] if len(out) == 1 else b"".join(out)
 
-    def _more(self, whole: bytes, start: int, end: int) -> bytes:
-        """What of an event goes on that was but glanced at."""
-        self.content_bytes += self._glance.size
-        return whole[start:end]
+    def _more(self, raw: bytes, several: Pieces) -> bytes:
+        """What of events goes on that say more of a text and nothing else: themselves."""
+        text = several.text
+        self.content_bytes += len(text) if text.isascii() else len(text.encode())
+        return raw
 
     def _look(self, raw: bytes) -> bytes:
         """What of one event goes on, read."""
@@ -145,11 +146,12 @@ class EventStream:
             self.overrun = self.overrun or bool(data)
             return b""
         said = list(self._reader.read(data))
+        if len(said) == 1 and type(piece := said[0]) is Piece and piece.text:
+            self._glance.learn(raw, piece.index, piece.text)
+            self.committed = True
+            return self._more(raw, Pieces(piece.index, piece.text, [dumps(piece.text)]))
+        self._glance.forget()
         out = b"".join(map(self._say, said))
-        if len(said) == 1 and isinstance(said[0], Piece) and said[0].text:
-            self._glance.learn(raw, said[0].index, said[0].text)
-        else:
-            self._glance.forget()
         return b"" if self.error is not None else self._of(raw, out)
 
     def _of(self, raw: bytes, said: bytes) -> bytes:
@@ -192,11 +194,9 @@ class TranslatedStream(EventStream):
     def _of(self, raw: bytes, said: bytes) -> bytes:
         return said
 
-    def _more(self, whole: bytes, start: int, end: int) -> bytes:
-        glance = self._glance
-        self.content_bytes += glance.size
-        out = self._writer.quoted(glance.index, glance.quoted)
-        return self._writer.write(Piece(glance.index, loads(glance.quoted))) if out is None else out
+    def _more(self, raw: bytes, several: Pieces) -> bytes:
+        super()._more(raw, several)
+        return self._writer.pieces(several)
 
     def _say(self, event: Event) -> bytes:
         super()._say(event)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
+from gateway.wire.answered import (
+    Began,
+    Cited,
+    Closed,
+    Done,
+    Ended,
+    Opened,
+    Piece,
+    Pieces,
+    Said,
+    Sealed,
+)
+from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
+from gateway.wire.dialect import ANTHROPIC, CHAT, COMPLETIONS, Dialect
 from gateway.wire.glance import Glance
 from gateway.wire.json import dumps
 from gateway.wire.sse import BadStream, events
@@ -78,16 +92,18 @@ def streams(draw: st.DrawFn) -> tuple[Dialect, bytes]:
     """A provider's stream of pieces, most of them alike, some of them not what they look like."""
     name = draw(st.sampled_from(sorted(ODD)))
     event = chat_event if name == "chat" else anthropic_event
-    pieces = draw(st.lists(st.tuples(TEXTS, ESCAPED, st.integers(0, 20)), max_size=30))
+    pieces = draw(st.lists(st.tuples(TEXTS, ESCAPED, st.integers(0, 20), st.integers(0, 3)), max_size=30))
     whole = b"" if name == "chat" else START
-    for text, escaped, odd in pieces:
-        whole += event(text, escaped, **(ODD[name][odd] if odd < len(ODD[name]) else {}))
+    for text, escaped, odd, blanks in pieces:
+        one = event(text, escaped, **(ODD[name][odd] if odd < len(ODD[name]) else {}))
+        whole += one[:-3] + b" " * blanks + one[-3:]
     return (CHAT if name == "chat" else ANTHROPIC), whole
 
 
-def outcome(stream: EventStream, data: bytes) -> list[Any]:
+def outcome(stream: EventStream, data: bytes, size: int) -> list[Any]:
     try:
-        out = stream.feed(data) + stream.finish()
+        out = b"".join(stream.feed(data[at : at + size]) for at in range(0, len(data), size))
+        out += stream.finish()
     except BadStream:
         return ["bad"]
     told = [json.loads(data) if data != b"[DONE]" else "done" for _, data in events(out)]
@@ -103,9 +119,13 @@ def outcome(stream: EventStream, data: bytes) -> list[Any]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(given=streams(), caller=st.sampled_from([CHAT, ANTHROPIC]))
+@given(
+    given=streams(),
+    caller=st.sampled_from([CHAT, ANTHROPIC, COMPLETIONS]),
+    size=st.sampled_from([1 << 20, 300, 100]),
+)
 def test_what_is_glanced_at_says_what_it_says_when_read(
-    given: tuple[Dialect, bytes], caller: Dialect
+    given: tuple[Dialect, bytes], caller: Dialect, size: int
 ) -> None:
     target, data = given
     for kind in (EventStream, TranslatedStream):
@@ -114,7 +134,7 @@ def test_what_is_glanced_at_says_what_it_says_when_read(
             more = (caller.writer(True),) if kind is TranslatedStream else ()
             stream = kind(target.reader(), *more)
             stream._glance = glance
-            found.append(outcome(stream, data))
+            found.append(outcome(stream, data, size))
         assert found[0] == found[1]
 
 
@@ -122,26 +142,120 @@ def test_what_is_glanced_at_says_what_it_says_when_read(
 def test_pieces_of_one_part_are_seen(event: Any) -> None:
     glance = Glance()
     glance.learn(event("one", False), 3, "one")
-    for text in ("two", 'a "quoted" word', "é\n"):
-        block = b"xx" + event(text, True)
-        # `json.dumps` writes blanks where the event that was learned from had none.
-        assert glance.seen(block, 2) == 0
-        block = b"xx" + event(text, False) + event("more", False)
-        end = glance.seen(block, 2)
-        assert block[2:end] == event(text, False)
-        assert (json.loads(glance.quoted), glance.size, glance.index) == (text, len(text.encode()), 3)
+    texts = ["two", 'a "quoted" word', "é\n"]
+    run = b"".join(event(text, False) for text in texts)
+    # `json.dumps` writes blanks where the event that was learned from had none.
+    end = glance.seen(b"xx" + run + event("last", True), 2)
+    assert end == 2 + len(run)
+    assert glance.several == Pieces(3, "".join(texts), [dumps(text) for text in texts])
+    assert glance.seen(event("last", True), 0) == 0
     glance.forget()
     assert glance.seen(event("two", False), 0) == 0
 
 
-@pytest.mark.parametrize("padding", [b',"obfuscation":"aZ0"}', b"}", b"}   "])
-def test_padding_may_be_another_each_time(padding: bytes) -> None:
+@pytest.mark.parametrize("padding", [b',"obfuscation":"aZ0"}', b"}", b"   }", b"}   "])
+@pytest.mark.parametrize("before", [b',"obfuscation":"bcd"}', b"}", b" }"])
+@pytest.mark.parametrize("event", [chat_event, anthropic_event])
+def test_padding_may_be_another_each_time(event: Any, before: bytes, padding: bytes) -> None:
     glance = Glance()
-    plain = chat_event("one", False).rstrip(b"\n")[:-1]
-    glance.learn(plain + b',"obfuscation":"bcd"}\n\n', 0, "one")
-    event = plain.replace(b"one", b"two") + padding + b"\n\n"
-    assert glance.seen(event, 0) == len(event)
-    assert glance.quoted == b'"two"'
+    plain = event("one", False).rstrip(b"\n")[:-1]
+    glance.learn(plain + before + b"\n\n", 0, "one")
+    block = plain.replace(b"one", b"two") + padding + b"\n\n"
+    assert glance.seen(block, 0) == len(block)
+    assert glance.several.quoted == [b'"two"']
+
+
+RECORDED = b"".join(
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
+    b'{"type":"text_delta","text":"%b"}%b}\n\n' % (text.encode(), b" " * blanks)
+    for text, blanks in (("Hi", 11), ("! 👋 How", 6), (" can I help", 0), (" you\\n\\ntoday?", 3))
+)
+"""As Anthropic sends it: blanks before the last brace, as many as it takes to hide how long a text is."""
+
+
+@pytest.mark.parametrize("size", [1 << 20, 150], ids=["together", "in pieces"])
+def test_of_what_anthropic_sends_only_the_first_piece_is_read(size: int) -> None:
+    read: list[bytes] = []
+
+    class Counting(ANTHROPIC.reader):  # type: ignore[misc,name-defined]
+        def read(self, data: bytes) -> Any:
+            read.append(data)
+            return super().read(data)
+
+    stream = TranslatedStream(Counting(), CHAT.writer(True))
+    stream.feed(START)
+    begun = len(read)
+    out = b"".join(stream.feed(RECORDED[at : at + size]) for at in range(0, len(RECORDED), size))
+    assert len(read) == begun + 1
+    chunks = [json.loads(data) for _, data in events(out)]
+    texts = [chunk["choices"][0]["delta"]["content"] for chunk in chunks]
+    assert texts == ["Hi", "! 👋 How", " can I help", " you\n\ntoday?"]
+    assert stream.content_bytes == len("".join(texts).encode())
+
+
+KINDS: dict[str, Said] = {
+    "text": Text(""),
+    "thinking": Thinking("", dialect="anthropic"),
+    "refusal": Refusal(""),
+    "tool": ToolCall("call_1", "f", ""),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("caller", [CHAT, ANTHROPIC, COMPLETIONS], ids=lambda dialect: dialect.name)
+@given(texts=st.lists(TEXTS.filter(bool), min_size=1, max_size=9))
+def test_pieces_are_written_as_each_of_them_would_be(caller: Dialect, kind: str, texts: list[str]) -> None:
+    quoted, told = [dumps(text) for text in texts], []
+    for together in (False, True):
+        writer = caller.writer(True)
+        out = writer.write(Began("id \x00here\x00", "m")) + writer.write(Opened(4, replace(KINDS[kind])))
+        if together:
+            out += writer.pieces(Pieces(4, "".join(texts), quoted))
+        else:
+            out += b"".join(writer.write(Piece(4, text)) for text in texts)
+        # A seal repeats the thoughts, a citation says where in the content its text stands.
+        out += writer.write(Sealed(4, "seal"))
+        out += writer.write(Cited(4, {"type": "web_search_result_location", "url": "https://x.test"}))
+        told.append(out + writer.write(Closed(4)) + writer.write(Ended("stop")) + writer.write(Done()))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("caller", [CHAT, ANTHROPIC, COMPLETIONS], ids=lambda dialect: dialect.name)
+def test_pieces_of_a_part_that_never_began_are_written_the_same(caller: Dialect) -> None:
+    each, together = caller.writer(True), caller.writer(True)
+    for writer in (each, together):
+        writer.write(Began("id", "m"))
+    assert together.pieces(Pieces(7, "ab", [b'"a"', b'"b"'])) == b"".join(
+        each.write(Piece(7, text)) for text in "ab"
+    )
+
+
+def test_what_is_never_seen_is_not_learned_from_for_ever() -> None:
+    glance = Glance()
+    for _ in range(100):
+        glance.learn(chat_event("one", False), 0, "one")
+        assert glance.seen(chat_event("two", True), 0) == 0
+    assert glance.seen(chat_event("two", False), 0) == 0
+    glance = Glance()
+    for _ in range(100):
+        glance.learn(chat_event("one", False), 0, "one")
+        assert glance.seen(chat_event("two", False), 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (b'data: {"text":"\\u0041","more":"A"}\n\n', "A"),
+        (b'data: {"more":"A","text":"\\u0041"}\n\n', "A"),
+        (b'data: {"more":["a",","]}\n\n', ","),
+        (b'data: {"text":":"}\n\n', ":"),
+        (b'data: {"text":\ndata: "A"\ndata: }\n\n', "A"),
+    ],
+)
+def test_a_text_that_could_stand_elsewhere_is_not_learned_from(event: bytes, text: str) -> None:
+    glance = Glance()
+    glance.learn(event, 0, text)
+    assert glance.seen(event, 0) == 0
 
 
 @pytest.mark.parametrize("text", ["", "\\ud83d", "\\x", "\x01", '"'])

@@ -1,6 +1,7 @@
 """Anthropic's Messages API: the events of a stream, read into the neutral form and written from it.
 
-Facts: Anthropic's API reference (streaming) and recorded streams. Data lines may end in blanks.
+Facts: Anthropic's API reference (streaming) and recorded streams. Blanks hide how long a text is:
+`{…}   }`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gateway.wire.answered import (
     Failed,
     Opened,
     Piece,
+    Pieces,
     Said,
     Sealed,
     Used,
@@ -35,6 +37,7 @@ from gateway.wire.dialects.anthropic_answer import (
 )
 from gateway.wire.dialects.anthropic_failure import event_of_error, read_error_object
 from gateway.wire.dialects.anthropic_request import NAME
+from gateway.wire.glance import MARK, Around, around_mark
 from gateway.wire.json import dumps, text_of, try_object
 from gateway.wire.shape import table, text
 
@@ -147,11 +150,6 @@ def _index(fields: Mapping[str, Any]) -> int:
     return index if type(index) is int else 0
 
 
-_MARK = "\x00here\x00"
-_QUOTED_MARK = dumps(_MARK)
-"""Stands for the text of a piece, to see what is written around it."""
-
-
 class EventWriter:
     """Writes one stream for a caller. The end is told at `Done`: chat tells usage after the reason."""
 
@@ -159,8 +157,8 @@ class EventWriter:
 
     def __init__(self) -> None:
         self._parts: dict[int, Said] = {}
-        self._around: dict[int, tuple[bytes, bytes]] = {}
-        """Index of a part → what stands around a piece of its text."""
+        self._around: dict[int, Around] = {}
+        """Index of a part → what is written around each piece of it."""
         self._places: dict[int, int] = {}
         """Index of a part → its place among those that were written."""
         self._ended = Ended(answered.STOP)
@@ -194,15 +192,15 @@ class EventWriter:
             return event_of_error(event.error)
         return b""
 
-    def quoted(self, index: int, text: bytes) -> bytes | None:
-        """As `write` for a piece whose text is a JSON string; None for a part that has not begun."""
-        around = self._around.get(index)
+    def pieces(self, several: Pieces) -> bytes:
+        """The bytes of an event for each of them."""
+        around = self._around.get(several.index)
         if around is None:
-            before, mark, after = self._piece(Piece(index, _MARK)).partition(_QUOTED_MARK)
-            if not mark:
-                return None
-            around = self._around[index] = before, after
-        return around[0] + text + around[1]
+            if several.index not in self._places:
+                return b""
+            around = around_mark(self._piece(Piece(several.index, MARK)))
+            self._around[several.index] = around
+        return around.put(several.quoted)
 
     def _began(self, event: Began) -> bytes:
         self._usage = event.usage

@@ -17,6 +17,7 @@ from gateway.wire.answered import (
     Failed,
     Opened,
     Piece,
+    Pieces,
     Said,
     Sealed,
     Used,
@@ -25,7 +26,8 @@ from gateway.wire.citation import annotations_of, citations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.chat_answer import REASONS, WORDS, parts_in, sealed_in, write_usage
 from gateway.wire.dialects.openai_chat import read_error_object, read_usage, status_of
-from gateway.wire.json import dumps, loads, try_object
+from gateway.wire.glance import MARK, Around, around_mark
+from gateway.wire.json import dumps, try_object
 from gateway.wire.shape import objects, table, text
 
 _DONE = b"data: [DONE]\n\n"
@@ -134,11 +136,6 @@ class EventReader:
             yield Closed(self._open)
 
 
-_MARK = "\x00here\x00"
-_QUOTED_MARK = dumps(_MARK)
-"""Stands for the text of a piece, to see what is written around it."""
-
-
 class EventWriter:
     """Writes one stream for a caller. `wants_usage`: it asked for the usage chunk."""
 
@@ -161,8 +158,8 @@ class EventWriter:
         self._tools: dict[int, int] = {}
         """Index of a part → its place among the calls."""
         self._calls = 0
-        self._around: dict[int, tuple[bytes, bytes, bool]] = {}
-        """Index of a part → what stands around a piece of its text, and whether that is content."""
+        self._around: dict[int, Around] = {}
+        """Index of a part → what is written around each piece of it."""
         self._size = 0
         """Characters of the content so far."""
         self._starts: dict[int, int] = {}
@@ -191,25 +188,17 @@ class EventWriter:
             return self._done()
         return b""
 
-    def quoted(self, index: int, text: bytes) -> bytes | None:
-        """As `write` for a piece whose text is a JSON string; None for thoughts, whose text is kept."""
+    def pieces(self, several: Pieces) -> bytes:
+        """The bytes of an event for each of them."""
+        index = several.index
         around = self._around.get(index)
         if around is None:
-            part = self._parts.get(index)
-            if isinstance(part, Thinking):
-                return None
-            size = self._size
-            before, mark, after = self._piece(Piece(index, _MARK)).partition(_QUOTED_MARK)
-            if not mark:
-                return None
-            around = self._around[index] = before, after, self._size > size
-            self._size = size
-        if around[2]:
-            is_plain = text.isascii() and b"\\" not in text
-            self._size += len(text) - 2 if is_plain else len(loads(text))
-        return around[0] + text + around[1]
+            around = self._around[index] = around_mark(self._chunk(self._delta(index, MARK)))
+        self._take(index, several.text)
+        return around.put(several.quoted)
 
     def _began(self, event: Began) -> bytes:
+        self._around.clear()
         self._head = {
             "id": event.id,
             "object": "chat.completion.chunk",
@@ -234,17 +223,24 @@ class EventWriter:
         return b""
 
     def _piece(self, event: Piece) -> bytes:
-        part = self._parts.get(event.index)
+        self._take(event.index, event.text)
+        return self._chunk(self._delta(event.index, event.text))
+
+    def _take(self, index: int, piece: str) -> None:
+        """Keeps what is asked for later: thoughts, for their seal, and how long the content is."""
+        part = self._parts.get(index)
+        if part is None or type(part) is Text:
+            self._size += len(piece)
+        elif type(part) is Thinking:
+            part.text += piece
+
+    def _delta(self, index: int, piece: str) -> dict[str, Any]:
+        part = self._parts.get(index)
         if type(part) is ToolCall:
-            at = self._tools[event.index]
-            return self._chunk({"tool_calls": [{"index": at, "function": {"arguments": event.text}}]})
-        if isinstance(part, Thinking):
-            part.text += event.text
-            return self._chunk({"reasoning_content": event.text})
-        if type(part) is Refusal:
-            return self._chunk({"refusal": event.text})
-        self._size += len(event.text)
-        return self._chunk({"content": event.text})
+            return {"tool_calls": [{"index": self._tools[index], "function": {"arguments": piece}}]}
+        if type(part) is Thinking:
+            return {"reasoning_content": piece}
+        return {"refusal" if type(part) is Refusal else "content": piece}
 
     def _sealed(self, event: Sealed) -> bytes:
         part = self._parts.get(event.index)

@@ -10,10 +10,10 @@ from typing import Any
 
 from gateway.usage import Usage
 from gateway.wire import answered
-from gateway.wire.answered import Answer, Began, Candidate, Done, Ended, Event, Opened, Piece, Used
+from gateway.wire.answered import Answer, Began, Candidate, Done, Ended, Event, Opened, Piece, Pieces, Used
 from gateway.wire.conversation import Conversation, Text, Turn
 from gateway.wire.dialects.chat_answer import write_usage
-from gateway.wire.json import dumps
+from gateway.wire.json import dumps, loads
 from gateway.wire.shape import asked_text
 
 DEFAULT_CAP_TOKENS = 16
@@ -108,9 +108,11 @@ class EventWriter:
             return self._done()
         return b""
 
-    def quoted(self, index: int, text: bytes) -> bytes | None:
-        """Always given to `write`: nobody streams much by this API any more."""
-        return None
+    def pieces(self, several: Pieces) -> bytes:
+        """One by one: nobody streams much by this API any more."""
+        if several.index not in self._texts:
+            return b""
+        return b"".join([self._chunk(loads(quoted)) for quoted in several.quoted])
 
     def _chunk(self, said: str, reason: str | None = None) -> bytes:
         choice = {"index": 0, "text": said, "logprobs": None, "finish_reason": reason}

@@ -18,8 +18,10 @@ PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
 def named(*told: Mapping[str, Any]) -> bytes:
-    """Anthropic's events. Its data lines may end in blanks."""
-    return b"".join(b"event: %b\ndata: %b  \n\n" % (each["type"].encode(), dumps(each)) for each in told)
+    """Anthropic's events, with blanks before the last brace."""
+    return b"".join(
+        b"event: %b\ndata: %b  }\n\n" % (each["type"].encode(), dumps(each)[:-1]) for each in told
+    )
 
 
 def block(index: int, start: Mapping[str, Any], *deltas: Mapping[str, Any]) -> bytes:
