@@ -40,6 +40,7 @@ _WORDS: Mapping[str, str] = {
     answered.REFUSED: "refusal",
     answered.PAUSED: "pause_turn",
 }
+_NOTHING = Usage()
 _TIERS: Mapping[str, str] = {"standard": "default", "default": "standard"}
 
 
@@ -47,22 +48,17 @@ def read_usage(fields: Mapping[str, Any], before: Usage | None = None) -> Usage 
     """Usage of an answer, or of an event that tells only some of its numbers: `before` has the rest. None if
     there is none or its numbers cannot be true. `input_tokens` counts neither cache reads nor writes."""
     told = fields.get("usage")
-    if type(told) is not dict:
+    if type(told) is not dict or not ("input_tokens" in told or "output_tokens" in told):
         return None
     details = table(told.get("output_tokens_details"))
-    known = before or Usage()
-    counts: list[int | None] = []
-    for value, default in (
-        (told.get("input_tokens"), known.input),
-        (told.get("cache_read_input_tokens"), known.cached_input),
-        (told.get("cache_creation_input_tokens"), known.cache_write),
-        (told.get("output_tokens"), known.output + known.reasoning),
-        (details.get("thinking_tokens", details.get("reasoning_tokens")), known.reasoning),
-    ):
-        counts.append(default if value is None else counted(value, MAX_TOKENS))
-    if None in counts or not ("input_tokens" in told or "output_tokens" in told):
+    known = before or _NOTHING
+    new = _tokens(told.get("input_tokens"), known.input)
+    cached = _tokens(told.get("cache_read_input_tokens"), known.cached_input)
+    written = _tokens(told.get("cache_creation_input_tokens"), known.cache_write)
+    output = _tokens(told.get("output_tokens"), known.output + known.reasoning)
+    thought = _tokens(details.get("thinking_tokens", details.get("reasoning_tokens")), known.reasoning)
+    if new is None or cached is None or written is None or output is None or thought is None:
         return None
-    new, cached, written, output, thought = (count or 0 for count in counts)
     thought = min(thought, output)
     longer = counted(table(told.get("cache_creation")).get("ephemeral_1h_input_tokens"), written)
     # Fast answers have prices of their own.
@@ -78,6 +74,10 @@ def read_usage(fields: Mapping[str, Any], before: Usage | None = None) -> Usage 
         service_tier=_TIERS.get(tier, tier) or known.service_tier,
         searches=searches or known.searches,
     )
+
+
+def _tokens(value: Any, known: int) -> int | None:
+    return known if value is None else counted(value, MAX_TOKENS)
 
 
 def write_usage(usage: Usage | None) -> dict[str, Any]:

@@ -8,29 +8,35 @@ Facts: Anthropic's API reference (rate limits): a reset is a time of day (RFC 33
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 _KINDS = (b"requests", b"tokens", b"input-tokens", b"output-tokens")
 _PARTS = (b"limit", b"remaining", b"reset")
 NAMES = frozenset(b"anthropic-ratelimit-%b-%b" % (kind, part) for kind in _KINDS for part in _PARTS)
 """Of its headers, those about rates."""
+_IN_CHAT = tuple(
+    (
+        b"x-ratelimit-%b-%b" % (part, kind),
+        tuple(b"anthropic-ratelimit-%b-%b" % (one, part) for one in given),
+        part == b"reset",
+    )
+    for kind, given in ((b"requests", (b"requests",)), (b"tokens", (b"tokens", b"input-tokens")))
+    for part in _PARTS
+)
+"""OpenAI's name; Anthropic's, of which the first that is there counts; whether it is a time."""
 _DURATION = re.compile(rb"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?").fullmatch
 
 
-def in_chat(headers: Mapping[bytes, bytes], now_s: float) -> dict[bytes, bytes]:
+def in_chat(headers: dict[bytes, bytes], now_s: float) -> dict[bytes, bytes]:
     """A provider's headers with its rates under OpenAI's names. Where it tells input and output apart, the
     tokens are the input's: those run out first. `now_s` is the time of day."""
+    if NAMES.isdisjoint(headers):
+        return headers
     found = {name: value for name, value in headers.items() if name not in NAMES}
-    for kind, given in ((b"requests", (b"requests",)), (b"tokens", (b"tokens", b"input-tokens"))):
-        for part in _PARTS:
-            for name in given:
-                value = headers.get(b"anthropic-ratelimit-%b-%b" % (name, part))
-                if value is not None:
-                    found[b"x-ratelimit-%b-%b" % (part, kind)] = (
-                        _duration(value, now_s) if part == b"reset" else value
-                    )
-                    break
+    for name, given, is_reset in _IN_CHAT:
+        value = next((headers[one] for one in given if one in headers), None)
+        if value is not None:
+            found[name] = _duration(value, now_s) if is_reset else value
     return found
 
 

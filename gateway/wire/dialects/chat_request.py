@@ -129,8 +129,14 @@ def read_request(fields: Mapping[str, Any]) -> Conversation:
 
 
 def _read_message(message: Mapping[str, Any], at: int, found: Conversation) -> None:
-    role = asked_text(message, "role", f"messages[{at}].role")
-    parts = list(_parts_of(message.get("content"), f"messages[{at}].content"))
+    role, content = message.get("role"), message.get("content")
+    if type(role) is not str:
+        role = asked_text(message, "role", f"messages[{at}].role")
+    parts: list[Part]
+    if type(content) is str:
+        parts = [Text(content)] if content else []
+    else:
+        parts = [_part(part) for part in asked_objects(content, f"messages[{at}].content")]
     if role in ("system", "developer"):
         if not found.turns:
             found.system += [part for part in parts if isinstance(part, Text)]
@@ -149,17 +155,6 @@ def _read_message(message: Mapping[str, Any], at: int, found: Conversation) -> N
         found.turns.append(Turn("user", parts))
     else:
         found.turns.append(Turn("user", [Foreign(f"messages[].role {role[:32]!r}")]))
-
-
-def _parts_of(content: Any, where: str) -> Iterator[Part]:
-    if content is None:
-        return
-    if type(content) is str:
-        if content:
-            yield Text(content)
-        return
-    for part in asked_objects(content, where):
-        yield _part(part)
 
 
 def _part(part: Mapping[str, Any]) -> Part:
