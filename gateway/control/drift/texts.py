@@ -1,8 +1,8 @@
 """Texts of answers, where the policy asks for them (`drift.privacy.exemplars: text`): in memory alone, and
 gone after a time.
 
-Those of the latest answers are kept for a moment, since an alarm names answers that came before it; what an
-alarm names is kept for as long as the policy says.
+The latest of each stream are kept, since an alarm names answers that came before it, and what an alarm named;
+none of them for longer than the policy says.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Texts:
         self.keep_s = keep_s
         self._latest: dict[Name, OrderedDict[str, tuple[str, float]]] = {}
         self._held: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._looked_s = float("-inf")
 
     def keep(self, name: Name, digest: int, text: str, now_s: float) -> None:
         """An answer that was looked at. `digest` is the keyed hash that an alarm names it by."""
@@ -46,11 +47,14 @@ class Texts:
 
     def told(self, digests: Iterable[str], now_s: float) -> list[dict[str, str]]:
         """What of these is still kept, as {"hash", "text"}."""
-        self.expire(now_s)
-        return [{"hash": digest, "text": self._held[digest][0]} for digest in digests if digest in self._held]
+        known = ((digest, self._held.get(digest, ("", now_s))) for digest in digests)
+        return [{"hash": digest, "text": text} for digest, (text, until_s) in known if until_s > now_s]
 
     def expire(self, now_s: float) -> None:
-        """Forgets what is older than the policy lets it be."""
+        """Forgets what is older than the policy lets it be. Asked at every answer, it looks once a second."""
+        if now_s < self._looked_s + 1.0:
+            return
+        self._looked_s = now_s
         for kept in (self._held, *self._latest.values()):
             for digest in [digest for digest, (_, until_s) in kept.items() if until_s <= now_s]:
                 del kept[digest]
