@@ -130,6 +130,7 @@ def answers(seed: int, count: int, change_at: int | None = None) -> list[Read]:
                     ),
                 ),
                 {"model": "gpt-4o-2024-08-06" if number < 50 else "gpt-4o-2024-11-20"},
+                "",
             )
         )
     return found
