@@ -46,7 +46,7 @@ def admit(head: Head, snapshot: Snapshot) -> Admission:
     """Authenticates, from the headers alone. Raises `GatewayError` (401, 404, 405, 415)."""
     admission = head.memo
     if type(admission) is not Admission or admission.snapshot is not snapshot:
-        endpoint = endpoint_of(head.method, head.target)
+        endpoint = endpoint_of(head.method, head.target, snapshot.passages)
         admission = Admission(snapshot, endpoint, _key_of(head, snapshot), head)
         encoding = head.known.get(b"content-encoding")
         if encoding is not None and encoding.lower() != b"identity":

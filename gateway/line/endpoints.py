@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import BAD_METHOD, NOT_FOUND, GatewayError
 from gateway.http.head import Head
-from gateway.wire.dialect import ANTHROPIC, CHAT, COMPLETIONS, COUNTING, Dialect
+from gateway.wire.dialect import ANTHROPIC, CHAT, COMPLETIONS, COUNTING, RESPONSES, Dialect
 from gateway.wire.dialects.openai_chat import ENDPOINTS
 from gateway.wire.dialects.openai_families import Passing, passing_of
 
@@ -24,6 +25,8 @@ class Endpoint:
     """What is passed through; None for the other kinds."""
     dialect: Dialect = CHAT
     """What the caller speaks, and is answered in."""
+    family: str = ""
+    """The family that the path belongs to instead, where the policy opens that."""
 
 
 _DIALECTS = {"completions": COMPLETIONS}
@@ -35,19 +38,25 @@ _FIXED: dict[bytes, Endpoint] = {
     b"/v1/messages": Endpoint("chat", dialect=ANTHROPIC),
     b"/v1/messages/count_tokens": Endpoint("count_tokens", dialect=COUNTING),
 }
+for _path in (b"/v1/responses", b"/openai/v1/responses"):
+    _FIXED[_path] = Endpoint("chat", dialect=RESPONSES, family="responses")
 _MODEL_PREFIXES = (b"/v1/models/", b"/openai/v1/models/")
 _DEPLOYMENTS = b"/openai/deployments/"
 _BY_PATH = {path.encode(): kind for kind, path in ENDPOINTS.items()}
 
 
-def endpoint_of(method: bytes, target: bytes) -> Endpoint:
-    """The endpoint of a request line. Raises `GatewayError` (404, 405)."""
+def endpoint_of(method: bytes, target: bytes, opened: Collection[str] = ()) -> Endpoint:
+    """The endpoint of a request line. `opened` are the families that are passed through. Raises
+    `GatewayError` (404, 405)."""
     found = _FIXED.get(target)
     if found is None:
         path, _, query = target.partition(b"?")
         found = _FIXED.get(path) or _with_model(path)
         if found is None:
             return _passed_through(method, path, query)
+    if found.family and found.family in opened:
+        path, _, query = target.partition(b"?")
+        return _passed_through(method, path, query)
     if found.kind == "models":
         if method not in (b"GET", b"HEAD"):
             raise GatewayError(BAD_METHOD, headers=(("allow", "GET, HEAD"),))

@@ -67,7 +67,9 @@ async def serve(exchange: Exchange) -> None:
         )
         files = snapshot.passages.get("files")
         if files is not None and b'"file_id"' in body:
-            await must_own(exchange, files.target.provider, stored_ids(exchange.call.fields.get("messages")))
+            said = exchange.call.own or exchange.call.fields
+            named = stored_ids([said.get("messages"), said.get("input")])
+            await must_own(exchange, files.target.provider, named)
         decision = choose(exchange, admission)
         if endpoint.kind == "count_tokens":
             asked = counting(exchange, decision)

@@ -393,7 +393,7 @@ class _Compiler:
                     (*path, "provider"),
                     "speaks Azure's dated API, whose paths differ; give a provider without api_version",
                 )
-            elif not SPOKEN[self._rows[spec.provider].table["dialect"]].speaks_all:
+            elif not SPOKEN[self._rows[spec.provider].table["dialect"]].passes_through:
                 self._say(
                     (*path, "provider"), "does not speak OpenAI's API; only that is passed through as it is"
                 )

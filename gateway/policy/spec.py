@@ -84,10 +84,10 @@ class ProviderSpec(Spec):
         ),
     ] = None
     dialect: Annotated[
-        Literal["openai", "anthropic", "azure", "simulated"] | None,
+        Literal["openai", "anthropic", "azure", "responses", "simulated"] | None,
         Field(
             description="The API it speaks; openai unless its preset says otherwise. anthropic: its Messages "
-            "API; what callers say in another is translated."
+            "API, responses: OpenAI's Responses API; what callers say in another is translated."
         ),
     ] = None
     base_url: Annotated[

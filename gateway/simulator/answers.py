@@ -130,9 +130,13 @@ def _chat_choice(
     return choice
 
 
+def is_reasoning(model: str) -> bool:
+    """Whether a model thinks before it answers, by its name."""
+    return model.rsplit("/", 1)[-1].startswith(_REASONING)
+
+
 def _reasoning(random: Random, body: Mapping[str, Any]) -> int:
-    name = str(body.get("model", "")).rsplit("/", 1)[-1]
-    if not name.startswith(_REASONING) or body.get("reasoning_effort") in ("none", "minimal"):
+    if not is_reasoning(str(body.get("model", ""))) or body.get("reasoning_effort") in ("none", "minimal"):
         return 0
     return _REASONING_STEP_TOKENS * random.randint(1, 5)
 

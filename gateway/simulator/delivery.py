@@ -263,7 +263,7 @@ async def _for_ever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-_TYPE = re.compile(rb'"type":"(\w+)"').search
+_TYPE = re.compile(rb'"type":"([\w.]+)"').search
 
 
 class _Framing:

@@ -27,6 +27,7 @@ from gateway.simulator.door import admit, capture, new_headers, refusal_answer, 
 from gateway.simulator.faults import Fault
 from gateway.simulator.judge import RefusedError, refuse
 from gateway.simulator.memory import Memory
+from gateway.simulator.responses import ResponsesCall
 from gateway.simulator.settings import Settings
 from gateway.simulator.shelf import Shelf
 
@@ -93,7 +94,10 @@ def build_app(settings: Settings, memory: Memory | None = None) -> web.Applicati
     for prefix in ("/v1", "/openai/v1"):
         app.router.add_get(prefix + "/models", _models)
         app.router.add_get(prefix + "/models/{model:.+}", _models)
-    Shelf(app[_MEMORY]).add_routes(app)
+    shelf = Shelf(app[_MEMORY])
+    for prefix in ("/v1", "/openai/v1"):
+        app.router.add_post(prefix + "/responses", _responding(shelf))
+    shelf.add_routes(app)
     app.router.add_get("/_simulator/bill", _show_bill)
     app.router.add_get("/_simulator/requests", _show_requests)
     app.router.add_get("/_simulator/departed", _show_departed)
@@ -132,6 +136,26 @@ def _answering(endpoint: str) -> Handler:
             return await Call(memory, request, endpoint, headers, body).answer()
         except RefusedError as exc:
             return refusal_answer(exc.refusal, headers)
+
+    return handler
+
+
+def _responding(shelf: Shelf) -> Handler:
+    """Answers, and stores what it answered unless it is told not to."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        memory = request.app[_MEMORY]
+        body = await capture(request, memory.requests)
+        headers = new_headers()
+        try:
+            before = body.get("previous_response_id") if isinstance(body, dict) else None
+            call = ResponsesCall(memory, request, headers, body, shelf.response(before))
+            answer = await call.answer()
+        except RefusedError as exc:
+            return refusal_answer(exc.refusal, headers)
+        if isinstance(body, dict) and body.get("store") is not False:
+            shelf.keep_response(call.made)
+        return answer
 
     return handler
 

@@ -27,7 +27,6 @@ from gateway.simulator.memory import Memory
 
 _PIXEL = base64.b64encode(bytes.fromhex("89504e470d0a1a0a0000000d49484452")).decode()
 _SOUND = bytes(range(256)) * 64
-_EVENTS = ("response.created", "response.output_text.delta", "response.completed")
 
 
 class Shelf:
@@ -45,7 +44,6 @@ class Shelf:
             ("GET", "/files/{id}/content", self._content),
             ("POST", "/batches", self._batch),
             ("POST", "/fine_tuning/jobs", self._job),
-            ("POST", "/responses", self._response),
             ("POST", "/images/generations", self._picture),
             ("POST", "/images/edits", self._picture),
             ("POST", "/audio/speech", self._speech),
@@ -102,6 +100,23 @@ class Shelf:
         made = {"id": prefix + uuid.uuid4().hex, "object": kind, "created_at": int(now_s()), **fields}
         self._objects[made["id"]] = made
         return made
+
+    def response(self, id_: object) -> dict[str, Any] | None:
+        """The stored response that another one follows; None if it names none. Raises `RefusedError`."""
+        found = self._objects.get(id_) if isinstance(id_, str) else None
+        if id_ is not None and found is None:
+            raise refuse(
+                400,
+                f"Previous response with id '{id_}' not found.",
+                code="previous_response_not_found",
+                param="previous_response_id",
+            )
+        return found
+
+    def keep_response(self, made: dict[str, Any]) -> None:
+        """Stores a response, if it became whole."""
+        if made:
+            self._objects[made["id"]] = made
 
     def _list_of(self, prefix: str) -> Callable[[web.Request, Any], Awaitable[web.StreamResponse]]:
         async def page(request: web.Request, body: Any) -> web.StreamResponse:
@@ -195,52 +210,6 @@ class Shelf:
         return _json(made)
 
     # answers that are counted
-
-    async def _response(self, request: web.Request, body: Any) -> web.StreamResponse:
-        model = _field(body, "model")
-        before = body.get("previous_response_id")
-        if before is not None:
-            self._found(before)
-        usage = {
-            "input_tokens": 10,
-            "input_tokens_details": {"cached_tokens": 4},
-            "output_tokens": 6,
-            "output_tokens_details": {"reasoning_tokens": 2},
-            "total_tokens": 16,
-        }
-        text = {"type": "output_text", "text": "Simulated.", "annotations": []}
-        output = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant", "content": [text]}
-        made = self._keep(
-            "resp_",
-            "response",
-            model=model,
-            status="completed",
-            output=[{**output, "status": "completed"}],
-            parallel_tool_calls=True,
-            tool_choice="auto",
-            tools=[],
-            usage=usage,
-        )
-        self._charge(request, made["id"], "responses", model, 10, 6)
-        if body.get("stream") is not True:
-            return _json(made)
-        answer = web.StreamResponse(headers={**new_headers(), "content-type": "text/event-stream"})
-        await answer.prepare(request)
-        for number, kind in enumerate(_EVENTS):
-            event: dict[str, Any] = {"type": kind, "sequence_number": number}
-            if kind == "response.output_text.delta":
-                event |= {
-                    "item_id": output["id"],
-                    "output_index": 0,
-                    "content_index": 0,
-                    "delta": "Simulated.",
-                }
-                event["logprobs"] = []
-            else:
-                event["response"] = made if number else {**made, "status": "in_progress", "usage": None}
-            await answer.write(b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps(event)))
-        await answer.write_eof()
-        return answer
 
     async def _picture(self, request: web.Request, body: Any) -> web.StreamResponse:
         default = "gpt-image-1"

@@ -21,8 +21,18 @@ from gateway.wire.dialects import (
     chat_request,
     completions,
     openai_chat,
+    responses_answer,
+    responses_asked,
+    responses_failure,
+    responses_reader,
+    responses_request,
+    responses_writer,
 )
 from gateway.wire.translated import Reader, Writer
+
+
+def _takes_all(fields: Mapping[str, Any]) -> None:
+    """Refuses nothing."""
 
 
 def _as_they_are(told: Any, now_s: float) -> Any:
@@ -56,12 +66,16 @@ class Dialect:
     is written with them."""
     model_object: Callable[[str], dict[str, Any]] = openai_chat.model_object
     """One entry of the list of models."""
+    passes_through: bool = False
+    """True if its providers have the rest of OpenAI's API, which is passed through."""
     speaks_all: bool = False
     """True if it has a word for every kind of call."""
     headers_in_chat: Callable[[dict[bytes, bytes], float], dict[bytes, bytes]] = _as_they_are
     """A provider's headers under OpenAI's names; takes the time of day."""
     lines_for_caller: Callable[[bytes, float], bytes] = _as_they_are
     """The lines of an answer's head under the names that its SDK looks for; takes the time of day."""
+    check_relayed: Callable[[Mapping[str, Any]], None] = _takes_all
+    """Raises `GatewayError` (400) for what a request must not have that goes on as it came."""
     forwarded: tuple[bytes, ...] = ()
     """A caller's headers that a provider of the same dialect gets. All others stay here."""
 
@@ -92,6 +106,7 @@ CHAT = Dialect(
     error_in_answer=_chat_error_in,
     error_body=lambda error, request_id: openai_chat.error_body(error),
     error_event=openai_chat.error_event,
+    passes_through=True,
     speaks_all=True,
     forwarded=(b"openai-beta", b"x-client-request-id"),
 )
@@ -129,5 +144,32 @@ ANTHROPIC = Dialect(
 COUNTING = replace(ANTHROPIC, name="anthropic_count")
 """A caller's alone: asks how many tokens a call would have."""
 
-SPOKEN: Mapping[str, Dialect] = {"openai": CHAT, "azure": CHAT, "simulated": CHAT, "anthropic": ANTHROPIC}
+RESPONSES = Dialect(
+    name="responses",
+    paths={"chat": "/responses"},
+    read_request=responses_request.read_request,
+    write_request=responses_asked.write_request,
+    read_answer=responses_answer.read_answer,
+    write_answer=responses_answer.write_answer,
+    reader=responses_reader.EventReader,
+    writer=lambda wants_usage: responses_writer.EventWriter(),
+    read_usage=responses_answer.read_usage,
+    read_error=openai_chat.read_error,
+    error_in_answer=responses_failure.error_in_answer,
+    error_body=CHAT.error_body,
+    error_event=responses_failure.error_event,
+    cap_field=responses_request.CAP_FIELD,
+    check_relayed=responses_request.check_stateless,
+    passes_through=True,
+    write_cap=responses_asked.write_cap,
+    forwarded=CHAT.forwarded,
+)
+
+SPOKEN: Mapping[str, Dialect] = {
+    "openai": CHAT,
+    "azure": CHAT,
+    "simulated": CHAT,
+    "anthropic": ANTHROPIC,
+    "responses": RESPONSES,
+}
 """By a provider's `dialect` in the policy."""

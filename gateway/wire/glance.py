@@ -86,8 +86,8 @@ class Glance:
         to be read."""
         before, size, after = self._before, self._size, self._after
         quoted = []
-        end = start
-        while size and block.startswith(before, end):
+        end, last = start, len(block)
+        while size and end < last and block.startswith(before, end):
             piece = _PIECE(block, end + size)
             if piece is None:
                 break

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from gateway.errors import GatewayError
 from gateway.wire.conversation import Judged, Toward
-from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
+from gateway.wire.dialect import ANTHROPIC, CHAT, RESPONSES, Dialect
 from gateway.wire.json import dumps, try_object
 from gateway.wire.sse import BadStream
 from gateway.wire.translated import TranslatedStream
 
-_DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CHAT, ANTHROPIC)}
+_DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CHAT, ANTHROPIC, RESPONSES)}
 
 
 def request_in_chat(dialect: str, body: bytes) -> bytes:

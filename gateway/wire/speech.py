@@ -67,6 +67,7 @@ class Relay(Speech):
 
     def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
         assert call.own is not None
+        self.target.check_relayed(call.own)
         fields = {**call.own, "model": toward.model}
         if cap is not None and self.target.write_cap is not None:
             self.target.write_cap(fields, cap[1])

@@ -125,7 +125,9 @@ class EventStream:
         while start < size:
             end = glance.seen(whole, start)
             if end:
-                out.append(self._more(whole[start:end], glance.several))
+                several = glance.several
+                self._count(several.text)
+                out.append(self._more(whole[start:end], several))
             else:
                 end = whole.find(b"\n\n", start) + 2
                 end = end if end > 1 else size
@@ -135,9 +137,10 @@ class EventStream:
 
     def _more(self, raw: bytes, several: Pieces) -> bytes:
         """What of events goes on that say more of a text and nothing else: themselves."""
-        text = several.text
-        self.content_bytes += len(text) if text.isascii() else len(text.encode())
         return raw
+
+    def _count(self, text: str) -> None:
+        self.content_bytes += len(text) if text.isascii() else len(text.encode())
 
     def _look(self, raw: bytes) -> bytes:
         """What of one event goes on, read."""
@@ -149,6 +152,7 @@ class EventStream:
         if len(said) == 1 and type(piece := said[0]) is Piece and piece.text:
             self._glance.learn(raw, piece.index, piece.text)
             self.committed = True
+            self._count(piece.text)
             return self._more(raw, Pieces(piece.index, piece.text, [dumps(piece.text)]))
         self._glance.forget()
         out = b"".join(map(self._say, said))
@@ -161,7 +165,7 @@ class EventStream:
     def _say(self, event: Event) -> bytes:
         """Takes note of one thing that an event says."""
         if isinstance(event, Piece):
-            self.content_bytes += len(event.text.encode())
+            self._count(event.text)
         elif isinstance(event, Used):
             self.usage = event.usage
         elif isinstance(event, Began):
@@ -195,7 +199,6 @@ class TranslatedStream(EventStream):
         return said
 
     def _more(self, raw: bytes, several: Pieces) -> bytes:
-        super()._more(raw, several)
         return self._writer.pieces(several)
 
     def _say(self, event: Event) -> bytes:

@@ -10,12 +10,37 @@ from typing import Any
 from gateway.wire.dialects.openai_families import FAMILIES
 from tests.relaying import Answered, Relay
 from tests.running import KEY, policy_for
+from tests.scripted import answer
 
 OTHER_KEY = "hg-" + "o" * 43
 CLOSED_KEY = "hg-" + "c" * 43
 BOUNDARY = "b0undary"
 JSONL = b'{"custom_id": "1"}\n'
 USAGE = {"input_tokens": 10, "output_tokens": 6, "total_tokens": 16}
+RESPONSE = {
+    "id": "resp_counted",
+    "output": [],
+    "usage": {
+        **USAGE,
+        "input_tokens_details": {"cached_tokens": 4},
+        "output_tokens_details": {"reasoning_tokens": 2},
+    },
+}
+COUNTED = (
+    answer(json.dumps(RESPONSE).encode()),
+    answer(
+        b"".join(
+            b"event: %b\ndata: %b\n\n"
+            % (kind.encode(), json.dumps({"type": kind, "response": response}).encode())
+            for kind, response in (
+                ("response.created", {**RESPONSE, "usage": None}),
+                ("response.completed", RESPONSE),
+            )
+        ),
+        kind="text/event-stream",
+    ),
+)
+"""A response with its usage, plain and streamed."""
 
 
 def sha256(key: str) -> str:

@@ -10,6 +10,7 @@ from tests.relaying import CHAT, Relay
 from tests.running import KEY, SECRET, policy_for
 
 COMPLETION = {"model": "gpt-3.5-turbo-instruct", "prompt": "Once"}
+RESPONSE = {"model": "gpt-4o", "input": "Where is the river?"}
 EMBEDDING = {"model": "text-embedding-3-small", "input": ["one", "two"]}
 
 
@@ -22,6 +23,8 @@ EMBEDDING = {"model": "text-embedding-3-small", "input": ["one", "two"]}
         ("/v1/chat/completions?api-version=x", CHAT, "chat.completion"),
         ("/openai/v1/chat/completions", CHAT, "chat.completion"),
         ("/openai/v1/embeddings", EMBEDDING, "list"),
+        ("/v1/responses", RESPONSE, "response"),
+        ("/openai/v1/responses", RESPONSE, "response"),
         ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", CHAT, "chat.completion"),
         (
             "/openai/deployments/gpt-3%2E5-turbo-instruct/completions?api-version=1",
@@ -40,9 +43,12 @@ async def test_path_is_served(
 
 
 def kind_path(kind: str) -> str:
-    return {"chat.completion": "chat/completions", "text_completion": "completions", "list": "embeddings"}[
-        kind
-    ]
+    return {
+        "chat.completion": "chat/completions",
+        "text_completion": "completions",
+        "list": "embeddings",
+        "response": "chat/completions",
+    }[kind]
 
 
 async def test_deployment_in_the_path_is_the_model(relay: Relay, simulator: Simulator) -> None:
@@ -54,7 +60,7 @@ async def test_deployment_in_the_path_is_the_model(relay: Relay, simulator: Simu
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/responses",
+        "/v1/responses/input_tokens",
         "/v1/chat/completions/",
         "/v1/audio/speech",
         "/",
@@ -87,6 +93,7 @@ async def test_other_paths_are_404(relay: Relay, simulator: Simulator, path: str
         ("OPTIONS", "/chat/completions", "POST"),
         ("TRACE", "/chat/completions", "POST"),
         ("PATCH", "/chat/completions", "POST"),
+        ("GET", "/responses", "POST"),
         ("POST", "/models", "GET, HEAD"),
         ("DELETE", "/models/gpt-4o", "GET, HEAD"),
     ],

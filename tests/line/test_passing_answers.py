@@ -13,6 +13,7 @@ from gateway.simulator.server import Simulator
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.passing import (
     BOUNDARY,
+    COUNTED,
     FILE,
     FORM,
     OTHER_KEY,
@@ -50,8 +51,10 @@ async def test_usage_and_price_per_call(start: StartRelay, simulator: Simulator)
     assert relay.counted("headgate_requests_total", "search", "app", "files", "upstream/files", "ok", "") == 1
 
 
-async def test_tokens_cost_what_the_policy_says_of_the_model(start: StartRelay, simulator: Simulator) -> None:
-    relay = await start(open_policy(simulator.url))
+async def test_tokens_cost_what_the_policy_says_of_the_model(
+    start: StartRelay, scripted: StartScripted
+) -> None:
+    relay = await start(open_policy((await scripted(*COUNTED)).url))
     for stream in (False, True):
         await ask(relay, "POST", "/responses", {"model": "gpt-4o", "input": "x", "stream": stream})
     plain, streamed = await relay.logged(2)

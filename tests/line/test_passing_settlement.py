@@ -10,7 +10,7 @@ import pytest
 from gateway.simulator.server import Simulator
 from tests.line.conftest import StartRelay, StartScripted
 from tests.line.ledgers import DAY, overshoot, posted, settle, used
-from tests.line.passing import FILE, FORM, ask, form, open_policy
+from tests.line.passing import COUNTED, FILE, FORM, ask, form, open_policy
 from tests.relaying import Relay
 from tests.running import KEY, eventually
 from tests.scripted import CLOSE, STALL
@@ -49,9 +49,9 @@ async def test_without_a_price(start: StartRelay, simulator: Simulator) -> None:
     assert simulator.requests.total == 1
 
 
-async def test_tokens_count_when_they_are_told(start: StartRelay, simulator: Simulator) -> None:
+async def test_tokens_count_when_they_are_told(start: StartRelay, scripted: StartScripted) -> None:
     allowed = DAY.replace("every: day", "every: day, unpriced: allow")
-    relay = await start(open_policy(simulator.url) + allowed + TOKENS)
+    relay = await start(open_policy((await scripted(*COUNTED)).url) + allowed + TOKENS)
     for stream in (False, True):
         await ask(relay, "POST", "/responses", {"model": "gpt-4o", "input": "x", "stream": stream})
     await settle(relay)

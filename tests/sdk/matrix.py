@@ -209,8 +209,90 @@ class AnthropicMessages:
         return got
 
 
-CALLERS: dict[str, Any] = {"chat": OpenAiChat, "messages": AnthropicMessages}
-TARGETS = ("openai", "anthropic")
+class OpenAiResponses:
+    """openai's responses."""
+
+    failed = (openai.APIStatusError,)
+
+    def __init__(self, origin: str, key: str) -> None:
+        self._sdk = openai.AsyncOpenAI(base_url=f"{origin}/v1", api_key=key, max_retries=0)
+
+    async def close(self) -> None:
+        await self._sdk.close()
+
+    async def ask(self, model: str, asking: Asking) -> Got:
+        content: Any = asking.prompt
+        if asking.image:
+            url = f"data:image/png;base64,{asking.image}"
+            content = [
+                {"type": "input_text", "text": asking.prompt},
+                {"type": "input_image", "image_url": url, "detail": "auto"},
+            ]
+        items: list[Any] = [{"role": "user", "content": content}]
+        for id_, name, arguments, result in asking.turns:
+            told = json.dumps(arguments)
+            items.append({"type": "function_call", "call_id": id_, "name": name, "arguments": told})
+            items.append({"type": "function_call_output", "call_id": id_, "output": result})
+        more: dict[str, Any] = {
+            "instructions": asking.system,
+            "max_output_tokens": asking.cap,
+            "store": False,
+            **asking.extra,
+        }
+        if asking.tools:
+            more["tools"] = [
+                {"type": "function", "name": name, "parameters": parameters, "strict": False}
+                for name, parameters in asking.tools.items()
+            ]
+        if asking.schema is not None:
+            form = {"type": "json_schema", "name": "river", "schema": asking.schema, "strict": True}
+            more["text"] = {"format": form}
+        if asking.effort:
+            more["reasoning"] = {"effort": asking.effort, "summary": "auto"}
+        if asking.stream:
+            return await self._streamed(model, items, more)
+        raw = await self._sdk.responses.with_raw_response.create(model=model, input=items, **more)
+        return self._got(raw.parse(), dict(raw.headers))
+
+    async def _streamed(self, model: str, items: list[Any], more: dict[str, Any]) -> Got:
+        text, arguments, last, numbers = "", "", None, []
+        async with self._sdk.responses.stream(model=model, input=items, **more) as stream:
+            async for event in stream:
+                numbers.append(event.sequence_number)
+                if event.type == "response.output_text.delta":
+                    text += event.delta
+                elif event.type == "response.function_call_arguments.delta":
+                    arguments += event.delta
+                elif event.type in ("response.completed", "response.incomplete"):
+                    last = event.response
+        assert numbers == list(range(len(numbers)))
+        assert last is not None
+        got = self._got(last, {})
+        calls = [item.arguments for item in last.output if item.type == "function_call"]
+        assert (text, arguments) == (got.text, "".join(calls)), "the pieces are the whole"
+        return got
+
+    def _got(self, response: Any, headers: dict[str, str]) -> Got:
+        got = Got(text=response.output_text, headers=headers, reason="stop")
+        for item in response.output:
+            if item.type == "function_call":
+                got.calls.append((item.name, json.loads(item.arguments)))
+                got.reason = "tool_calls"
+            elif item.type == "reasoning":
+                got.thought += "".join(part.text for part in item.summary)
+        if response.status == "incomplete":
+            of = {"max_output_tokens": "length", "content_filter": "content_filter"}
+            got.reason = of[response.incomplete_details.reason]
+        got.input, got.output = response.usage.input_tokens, response.usage.output_tokens
+        return got
+
+
+CALLERS: dict[str, Any] = {
+    "chat": OpenAiChat,
+    "messages": AnthropicMessages,
+    "responses": OpenAiResponses,
+}
+TARGETS = ("openai", "anthropic", "responses")
 
 
 def policy_of(url: str, key_sha256: str) -> str:
@@ -220,16 +302,20 @@ version: 1
 providers:
   chats: {{base_url: "{url}", auth: none, dialect: openai}}
   writes: {{base_url: "{url}", auth: none, dialect: anthropic}}
+  responds: {{base_url: "{url}", auth: none, dialect: responses}}
 models:
   openai: {{targets: [chats/gpt-4o]}}
   anthropic: {{targets: [writes/claude-sonnet-4-5]}}
+  responses: {{targets: [responds/gpt-4o]}}
   openai-thinks: {{targets: [chats/o4-mini]}}
   anthropic-thinks: {{targets: [writes/claude-sonnet-4-5]}}
+  responses-thinks: {{targets: [responds/o4-mini]}}
   either: {{targets: [writes/claude-sonnet-4-5, chats/gpt-4o]}}
   drops: {{on_unsupported: drop, targets: [writes/claude-sonnet-4-5]}}
 prices:
   chats/*: {{input: 2.5, cached_input: 1.25, output: 10}}
   writes/*: {{input: 3, cached_input: 0.3, output: 15}}
+  responds/*: {{input: 2.5, cached_input: 1.25, output: 10}}
 teams:
   search: {{models: ["*"]}}
 keys:

@@ -89,12 +89,13 @@ async def test_fine_tuning_jobs(clients: Clients) -> None:
 async def test_responses_plain_streamed_and_continued(clients: Clients) -> None:
     mine, theirs = clients
     first = await mine.responses.create(model="gpt-4o", input="Hello")
-    assert first.output_text == "Simulated."
+    assert first.output_text
     stream = await mine.responses.create(
         model="gpt-4o", input="And?", previous_response_id=first.id, stream=True
     )
     kinds = [event.type async for event in stream]
-    assert kinds == ["response.created", "response.output_text.delta", "response.completed"]
+    assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
+    assert "response.output_text.delta" in kinds
     with pytest.raises(openai.NotFoundError):
         await theirs.responses.retrieve(first.id)
     with pytest.raises(openai.PermissionDeniedError):

@@ -18,6 +18,7 @@ from gateway.wire.answered import (
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.anthropic_request import NAME, arguments_of
 from gateway.wire.json import dumps
+from gateway.wire.seal import seal_for
 from gateway.wire.shape import counted, objects, table, text
 
 MAX_TOKENS = 10**8
@@ -200,6 +201,5 @@ def _block(part: Said) -> dict[str, Any] | None:
             return {"type": "redacted_thinking", "data": part.redacted}
         if not part.text and not part.signature:
             return None
-        signature = part.signature if part.dialect == NAME else ""
-        return {"type": "thinking", "thinking": part.text, "signature": signature}
+        return {"type": "thinking", "thinking": part.text, "signature": seal_for(part, NAME)}
     return {"type": "text", "text": part.text}

@@ -39,6 +39,7 @@ from gateway.wire.dialects.anthropic_failure import event_of_error, read_error_o
 from gateway.wire.dialects.anthropic_request import NAME
 from gateway.wire.glance import MARK, Around, around_mark
 from gateway.wire.json import dumps, text_of, try_object
+from gateway.wire.seal import seal_for
 from gateway.wire.shape import table, text
 
 
@@ -175,8 +176,7 @@ class EventWriter:
         if isinstance(event, Closed):
             return self._about(event.index, {"type": "content_block_stop"})
         if isinstance(event, Sealed):
-            delta = {"type": "signature_delta", "signature": event.signature}
-            return self._about(event.index, {"type": "content_block_delta", "delta": delta})
+            return self._sealed(event)
         if isinstance(event, Cited):
             told = {"type": "citations_delta", "citation": event.citation}
             return self._about(event.index, {"type": "content_block_delta", "delta": told})
@@ -244,6 +244,14 @@ class EventWriter:
             delta = {"type": "thinking_delta", "thinking": event.text}
         else:
             delta = {"type": "text_delta", "text": event.text}
+        return self._about(event.index, {"type": "content_block_delta", "delta": delta})
+
+    def _sealed(self, event: Sealed) -> bytes:
+        part = self._parts.get(event.index)
+        if not isinstance(part, Thinking):
+            return b""
+        part.signature = event.signature
+        delta = {"type": "signature_delta", "signature": seal_for(part, NAME)}
         return self._about(event.index, {"type": "content_block_delta", "delta": delta})
 
     def _about(self, index: int, fields: dict[str, Any]) -> bytes:

@@ -34,9 +34,11 @@ def in_chat(headers: dict[bytes, bytes], now_s: float) -> dict[bytes, bytes]:
         return headers
     found = {name: value for name, value in headers.items() if name not in NAMES}
     for name, given, is_reset in _IN_CHAT:
-        value = next((headers[one] for one in given if one in headers), None)
-        if value is not None:
-            found[name] = _duration(value, now_s) if is_reset else value
+        for one in given:
+            if one in headers:
+                value = headers[one]
+                found[name] = _duration(value, now_s) if is_reset else value
+                break
     return found
 
 

@@ -30,6 +30,7 @@ from gateway.wire.conversation import (
     merged_turns,
 )
 from gateway.wire.json import text_of, try_object
+from gateway.wire.seal import unmarked
 from gateway.wire.shape import asked_objects, asked_text, bad, table, text
 
 NAME = "anthropic"
@@ -132,7 +133,7 @@ def _part(block: Mapping[str, Any]) -> Part:
             inner = [_inner(one) for one in content if type(one) is dict]
         return ToolResult(text(block.get("tool_use_id")), inner, block.get("is_error") is True, cache)
     if kind == "thinking":
-        return Thinking(text(block.get("thinking")), text(block.get("signature")), dialect=NAME)
+        return unmarked(text(block.get("signature")), text(block.get("thinking")), NAME)
     if kind == "redacted_thinking":
         return Thinking("", redacted=text(block.get("data")), dialect=NAME)
     return Foreign(f"messages[].content[].{text(kind) or 'type'}")

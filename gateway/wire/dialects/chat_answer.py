@@ -15,6 +15,7 @@ from gateway.wire.answered import (
 from gateway.wire.citation import annotations_of, citations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.openai_chat import read_usage
+from gateway.wire.seal import seal_for
 from gateway.wire.shape import objects, table, text
 
 REASONS: Mapping[str, str] = {
@@ -162,5 +163,5 @@ def sealed_in(part: Thinking) -> list[dict[str, Any]]:
     if part.redacted:
         return [{"type": "redacted_thinking", "data": part.redacted}]
     if part.signature:
-        return [{"type": "thinking", "thinking": part.text, "signature": part.signature}]
+        return [{"type": "thinking", "thinking": part.text, "signature": seal_for(part, "anthropic")}]
     return []

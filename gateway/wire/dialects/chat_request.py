@@ -27,6 +27,7 @@ from gateway.wire.conversation import (
     Toward,
     Turn,
 )
+from gateway.wire.seal import unmarked
 from gateway.wire.shape import asked_objects, asked_text, bad, objects, table, text
 
 _KNOWN = frozenset(
@@ -197,7 +198,7 @@ def _thoughts(message: Mapping[str, Any]) -> Iterator[Part]:
         if block.get("type") == "redacted_thinking":
             yield Thinking("", redacted=text(block.get("data")), dialect="anthropic")
         else:
-            yield Thinking(text(block.get("thinking")), text(block.get("signature")), dialect="anthropic")
+            yield unmarked(text(block.get("signature")), text(block.get("thinking")), "anthropic")
     thought = text(message.get("reasoning_content"))
     if thought and not sealed:
         yield Thinking(thought)
