@@ -72,7 +72,7 @@ COLUMNS: Mapping[str, Check] = {
         Asking(effort="low", cap=4000), lambda got: got.output > 64 or got.thought != "", thinks=True
     ),
     "error": _error,
-    "cap": _asks(Asking(cap=3), lambda got: (got.reason, got.output) == ("length", 3)),
+    "cap": _asks(Asking(cap=16), lambda got: (got.reason, got.output) == ("length", 16)),
 }
 
 
