@@ -158,6 +158,14 @@ UNPRICED = Kind(
     "unpriced_under_budget",
     "This call counts towards a budget, and its price is not known; its operator can give one in the policy.",
 )
+UNMETERED = Kind(
+    "policy_unmetered",
+    403,
+    _BAD,
+    "background_under_budget",
+    "This call counts towards a budget or a limit of tokens, and a background response tells only later what"
+    " it used; leave out 'background'.",
+)
 UNBOUNDED = Kind(
     "policy_unbounded",
     400,

@@ -145,7 +145,7 @@ class Attempt:
         self._parts.append(block)
         self._size += len(block)
         if stream is None:
-            if self._size > (WHOLE_BYTES if self.speech.relays else LONGEST_BYTES):
+            if self._size > (LONGEST_BYTES if self.speech.holds_all else WHOLE_BYTES):
                 self._wake()
         elif stream.committed or stream.error is not None or self._size > HOLD_BYTES:
             self._wake()
@@ -179,14 +179,16 @@ class Attempt:
         call = exchange.call
         assert call is not None
         provider = target.provider
-        speech = self.speech = speech_of(exchange.admission.endpoint.dialect, provider.speaks)
+        admission = exchange.admission
+        speech = speech_of(admission.endpoint.dialect, provider.speaks)
+        self.speech = speech = speech.at(target.name, "" if key is None else key.secret, admission.key.team)
         if call.stream:
             self.stream = speech.stream(call, now_s())
         cap = exchange.claim.cap if exchange.claim is not None else None
         cap_written = None if cap is None else written(call, cap, provider.cap_field)
         body, exchange.dropped = speech.body(call, target.toward, cap_written)
         head = line.outbound.head(target, key, call.endpoint)
-        told = (exchange.admission.forwarded if speech.relays else b"") + line.tracer.context(exchange)
+        told = (admission.forwarded if speech.relays else b"") + line.tracer.context(exchange)
         request = b"%b%d\r\n%b\r\n%b" % (head, len(body), told, body)
         pool = line.outbound.pool(provider)
         connection = pool.take()
@@ -292,7 +294,7 @@ class Attempt:
         is_object = self.body.lstrip()[:1] == b"{"
         if (
             self._streams
-            or not self.speech.relays
+            or self.speech.holds_all
             or not is_object
             or int(answer.headers.get(b"content-length", 0)) > LONGEST_BYTES
         ):

@@ -66,7 +66,8 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     full = error
                     break
                 exchange.claim = claim
-                key = line.provider_key(target.provider, refused_keys)
+                pinned = exchange.pinned
+                key = line.provider_key(target.provider, refused_keys) if pinned is None else pinned.key
                 attempt = Attempt(exchange, call)
                 try:
                     failure = await _attempt(exchange, attempt, target, key, model)
@@ -84,7 +85,7 @@ async def send(exchange: Exchange, decision: Decision) -> Attempt:
                     refused_keys |= {key}
                     if failure.reason == "auth" or failure.quota:
                         line.health.eject(key.row, KEY_EJECT_MS)
-                has_key = line.has_other_key(target.provider, refused_keys)
+                has_key = pinned is None and line.has_other_key(target.provider, refused_keys)
                 step = _step(exchange, model, failure, retries, has_key=has_key, has_next=place < last)
                 line.tracer.failed(exchange, attempt, failure, step)
                 if step == retry.STOP:

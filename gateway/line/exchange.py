@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.line.admission import Admission
     from gateway.line.claim import Claim
     from gateway.line.keepalive import KeepAlive
+    from gateway.line.stored import Pinned
     from gateway.line.tracing import Recording
     from gateway.line.watching import Taken
     from gateway.line.worker import Line
@@ -99,6 +100,8 @@ class Exchange:
     """True once the call has been counted as one, by its first attempt that was let through."""
     bound: Bound | None = None
     """How much its input can be at most, once something asked for that."""
+    pinned: Pinned | None = None
+    """Where the stored answer is that it follows: it goes there only."""
     output_bytes: int | None = None
     """The content of an answer whose usage is not known: at most so many tokens came. None: not known."""
     dropped: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.clock import monotonic_s, now_s
-from gateway.errors import BUDGET_SPENT, STORE_UNAVAILABLE, UNBOUNDED, UNPRICED, GatewayError
+from gateway.errors import BUDGET_SPENT, STORE_UNAVAILABLE, UNBOUNDED, UNMETERED, UNPRICED, GatewayError
 from gateway.line.claim import Claim
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
 from gateway.line.rates import rate_lines
@@ -17,7 +17,7 @@ from gateway.line.refused import TargetFull, refused
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.policy.snapshot import Model, Passage, Snapshot, Target
 from gateway.pricing.price import UNLIMITED
-from gateway.quota.bound import bound_input
+from gateway.quota.bound import BACKGROUND, Bound, bound_input
 from gateway.quota.cap import asked_of
 from gateway.quota.contract import Refusal
 from gateway.quota.hold import UNDECIDED, Hold, Seat
@@ -212,8 +212,8 @@ class Governed:
         need = Need(plan, call, bound, asked_of(call), target, guess)
         if need.worst is None and plan.must_price:
             raise TargetFull(GatewayError(UNPRICED))
-        if bound.unbounded and plan.is_strict and (plan.refuses_unbounded or need.input >= UNLIMITED):
-            raise GatewayError(UNBOUNDED, f"{UNBOUNDED.message} It is {bound.unbounded}.")
+        if bound.unbounded:
+            _check_unbounded(plan, bound, need)
         return need
 
     def _claimed(
@@ -304,6 +304,14 @@ class Governed:
         """Counts a refusal. One that is for a target lets the next target be tried."""
         self._meters.limit_refused(rule.policy_name, rule.mode)
         return TargetFull(error) if rule.attempts else error
+
+
+def _check_unbounded(plan: Plan, bound: Bound, need: Need) -> None:
+    """Raises `GatewayError` for a call that may use more than anything in it tells."""
+    if bound.unbounded == BACKGROUND and plan.writes_cap:
+        raise GatewayError(UNMETERED)
+    if plan.is_strict and (plan.refuses_unbounded or need.input >= UNLIMITED):
+        raise GatewayError(UNBOUNDED, f"{UNBOUNDED.message} It is {bound.unbounded}.")
 
 
 def _waking(exchange: Exchange, answer: list[Hold | Refusal]) -> Callable[[Hold | Refusal], None]:

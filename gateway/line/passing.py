@@ -15,11 +15,13 @@ from gateway.errors import (
     BAD_TYPE,
     MODEL_FORBIDDEN,
     NOT_OPEN,
+    OBJECT_UNKNOWN,
     UPSTREAM_BAD_ANSWER,
     CallerGone,
     GatewayError,
 )
 from gateway.http.message import Answer, status_line
+from gateway.http.upstream import UpstreamConnection
 from gateway.line.attempt import AttemptFailed
 from gateway.line.attempts import final_error, settle_failed
 from gateway.line.exchange import DeadlinePassed, Exchange
@@ -27,6 +29,7 @@ from gateway.line.outbound import passing_head
 from gateway.line.owner import must_own, owned
 from gateway.line.relay import TailCopy, answer_head
 from gateway.line.reply import Reply, fetch
+from gateway.line.stored import Pinned, passage_to
 from gateway.line.upload import Upload
 from gateway.money import usd
 from gateway.policy.decide import Facts
@@ -45,6 +48,7 @@ from gateway.wire.dialects.openai_families import (
 from gateway.wire.form import boundary_of
 from gateway.wire.json import dumps, read_object, try_object
 from gateway.wire.sse import data_of
+from gateway.wire.stored_id import Renaming
 
 _FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9_-]+)"').match
 MAX_PAGES = 10
@@ -63,10 +67,10 @@ class _Ready(NamedTuple):
 
 async def pass_through(exchange: Exchange, passing: Passing) -> None:
     """One call from its head to its answer."""
-    passage = _open(exchange, passing)
+    guard = _guard(exchange, passing)
+    passage = guard.passage
     exchange.call = Call(passing.family, {}, "", stream=False, wants_usage=False, size=0)
     exchange.total_at_s = exchange.started_s + passage.model.timeouts.total_s
-    guard = _Guard(exchange, passage, passing)
     ready = await guard.request()
     exchange.model, exchange.target = passage.model, guard.target
     exchange.facts = Facts(
@@ -91,16 +95,23 @@ async def pass_through(exchange: Exchange, passing: Passing) -> None:
         raise
 
 
-def _open(exchange: Exchange, passing: Passing) -> Passage:
-    admission = exchange.admission
-    passage = admission.snapshot.passages.get(passing.family)
-    if passage is None or passing.family not in admission.key.families:
+def _guard(exchange: Exchange, passing: Passing) -> _Guard:
+    admission, family = exchange.admission, passing.family
+    passage = admission.snapshot.passages.get(family)
+    if passage is None and family == "responses" and passing.ids:
+        return _StoredGuard(exchange, *passage_to(admission.key, passing), passing)
+    if passage is None or family not in admission.key.families:
         raise GatewayError(NOT_OPEN)
-    return passage
+    return _Guard(exchange, passage, passing)
 
 
 class _Guard:
     """What is checked before anything goes out, and what is known of the call then."""
+
+    limit = 0
+    """Bytes of JSON that are read whole (0: 1 MiB)."""
+    renames = False
+    """True if an answer may grow on its way."""
 
     def __init__(self, exchange: Exchange, passage: Passage, passing: Passing) -> None:
         self.exchange = exchange
@@ -108,6 +119,11 @@ class _Guard:
         self.passing = passing
         self.target: Target = passage.target
         """Stands for the call in metrics and prices: the policy's own target if a model of its was named."""
+        self.key = next(iter(passage.target.provider.keys), None)
+        """Stored objects belong to the account of a key, so the keys do not take turns here."""
+        self.path = passing.path
+        self.names = Renaming()
+        """What of the answer the caller knows by another name."""
 
     async def request(self) -> _Ready:
         """The request as it goes out. Raises `GatewayError` for what may not."""
@@ -143,13 +159,18 @@ class _Guard:
     def _head(self, type_: str, *, after: str | None = None) -> bytes:
         passing, provider = self.passing, self.passage.target.provider
         query = passing.query if after is None else with_cursor(passing.query, after)
-        path = f"{passing.path}?{query}" if query else passing.path
-        method = self.exchange.request.head.method.decode()
-        # Stored objects belong to the account of a key, so the keys do not take turns here.
-        key = provider.keys[0] if provider.keys else None
+        path = f"{self.path}?{query}" if query else self.path
         exchange = self.exchange
-        head = passing_head(provider, key, method, path, type_)
+        method = exchange.request.head.method.decode()
+        head = passing_head(provider, self.key, method, path, type_)
         return head + exchange.admission.forwarded + exchange.line.tracer.context(exchange)
+
+    async def look(self, told: Mapping[str, Any]) -> None:
+        """What the provider tells of an object: one that was made is the team's from now on. Raises
+        `GatewayError` (503) if that cannot be written down."""
+        made = made_ids(told)
+        if made:
+            await owned(self.exchange, self.passage.target.provider, "record", sorted(made))
 
     def next_page(self, after: str) -> _Ready:
         """The request for the page of a list that follows an entry."""
@@ -179,24 +200,49 @@ class _Guard:
         return name
 
 
+class _StoredGuard(_Guard):
+    """The same for an answer that its target stored, or may have: the id of the caller's says whose it is."""
+
+    limit = LIST_BYTES
+    renames = True
+
+    def __init__(self, exchange: Exchange, passage: Passage, pinned: Pinned, passing: Passing) -> None:
+        super().__init__(exchange, passage, passing)
+        handed = passing.ids[0]
+        self.key = pinned.key
+        self.path = passing.path.replace(handed, pinned.made, 1)
+        self.names.add(pinned.made, handed)
+        self._account = pinned.account
+
+    async def _own(self, ids: Iterable[str]) -> None:
+        if set(ids) != {self.passing.ids[0]}:
+            raise GatewayError(OBJECT_UNKNOWN)
+
+    async def look(self, told: Mapping[str, Any]) -> None:
+        """Gives the caller its own id of the response that this one follows."""
+        before = told.get("previous_response_id")
+        if type(before) is str:
+            self.names.add(before, self._account.hand_out(before))
+
+
 async def _answer(exchange: Exchange, guard: _Guard, ready: _Ready) -> None:
     passing = guard.passing
     reply = await fetch(
-        exchange, guard.passage, ready.head, ready.body, limit=LIST_BYTES if passing.lists else 0
+        exchange, guard.passage, ready.head, ready.body, limit=LIST_BYTES if passing.lists else guard.limit
     )
     try:
         page = None if passing.is_content or not reply.is_json else try_object(reply.body)
         if passing.lists:
             await _write_list(exchange, guard, reply, page)
             return
-        made = set() if passing.is_content else made_ids(_beginning(reply, page))
-        if made:
-            await owned(exchange, guard.passage.target.provider, "record", sorted(made))
+        told = {} if passing.is_content else _beginning(reply, page)
+        await guard.look(told)
         if reply.complete:
             usage = _usage_in(passing, reply.body) if page is None else read_other_usage(page)
-            _write(exchange, guard, reply, reply.body, usage)
+            usage = await _news(exchange, guard, told, usage)
+            _write(exchange, guard, reply, guard.names.whole(reply.body), usage)
         else:
-            await _copy(exchange, guard, reply)
+            await _copy(exchange, guard, reply, told)
     finally:
         if not reply.complete:
             reply.close()
@@ -247,13 +293,32 @@ def _write(exchange: Exchange, guard: _Guard, reply: Reply, body: bytes, usage: 
     exchange.caller.finish(keep_alive=exchange.request.keep_alive and exchange.request.complete)
 
 
-async def _copy(exchange: Exchange, guard: _Guard, reply: Reply) -> None:
-    """An answer that goes on as it comes."""
+class _NamedCopy(TailCopy):
+    """Copies whatever comes, with the names that the caller knows."""
+
+    __slots__ = ("_names",)
+
+    def __init__(
+        self, exchange: Exchange, connection: UpstreamConnection, begun: bytes, names: Renaming
+    ) -> None:
+        super().__init__(exchange, connection, begun)
+        self._names = names
+
+    def passed(self, block: bytes) -> bytes:
+        return self._names.feed(block)
+
+    def ended(self) -> None:
+        self.write(self._names.feed(b"", last=True))
+        super().ended()
+
+
+async def _copy(exchange: Exchange, guard: _Guard, reply: Reply, told: Mapping[str, Any]) -> None:
+    """An answer that goes on as it comes; `told` is the object that it began with."""
     answer = reply.answer
-    copy = TailCopy(exchange, reply.connection, reply.body)
+    copy = _NamedCopy(exchange, reply.connection, reply.body, guard.names)
     length = answer.headers.get(b"content-length")
     framing = _type_of(answer)
-    if length is not None:
+    if length is not None and not guard.renames:
         copy.chunked = False
         framing += b"content-length: %b\r\n" % length
     elif copy.chunked:
@@ -261,18 +326,37 @@ async def _copy(exchange: Exchange, guard: _Guard, reply: Reply) -> None:
     exchange.mark_written()
     exchange.status = answer.status
     exchange.caller.write(answer_head(exchange, answer, framing, status_line(answer.status)))
-    copy.write(reply.body)
+    copy.write(guard.names.feed(reply.body))
     reply.resume()
     try:
         await copy.run(answer)
     finally:
-        _price(exchange, guard, _usage_in(guard.passing, copy.tail))
+        if guard.passing.makes:
+            _price(exchange, guard, _usage_in(guard.passing, copy.tail))
+    if not guard.passing.makes and copy.failure is None:
+        _price(exchange, guard, await _news(exchange, guard, told, _usage_in(guard.passing, copy.tail)))
     if copy.failure is not None:
         exchange.attempt_outcome = "server_error"
         exchange.failed_after_commit(copy.failure.error_type)
         exchange.caller.cut()
         return
     copy.finish()
+
+
+async def _news(
+    exchange: Exchange, guard: _Guard, told: Mapping[str, Any], usage: Usage | None
+) -> Usage | None:
+    """The usage that an answer tells, if it counts now. A call that only asks for a stored object is told it
+    each time: it counts once, unless whoever made the object was told it. `told`: the object as it began."""
+    if usage is None or guard.passing.makes:
+        return usage
+    id_ = told.get("id")
+    if type(id_) is not str or told.get("background") is False or told.get("status") == "queued":
+        return None
+    counted, provider = f"usage-{id_}", guard.passage.target.provider
+    if await owned(exchange, provider, "owned", [counted]):
+        return None
+    return usage if await owned(exchange, provider, "record", [counted]) else None
 
 
 def _type_of(answer: Answer) -> bytes:
@@ -289,7 +373,7 @@ def _price(exchange: Exchange, guard: _Guard, usage: Usage | None) -> int | None
     """The cost of a call in nano-dollars: the price of its family, else that of its tokens."""
     exchange.usage = usage
     per_call = guard.passage.nanousd_per_call
-    if per_call is not None:
+    if per_call is not None and (usage is None or not guard.renames):
         exchange.cost_nanousd = per_call if guard.passing.makes else 0
     elif usage is not None:
         exchange.price(usage)

@@ -33,6 +33,7 @@ from gateway.line.observe import observe
 from gateway.line.owner import must_own
 from gateway.line.passing import pass_through
 from gateway.line.relay import relay
+from gateway.line.stored import keep_to
 from gateway.link.journal import JournalFull
 from gateway.policy.decide import Decision, Facts, State, decide
 from gateway.policy.snapshot import Key, Model, Snapshot
@@ -71,6 +72,10 @@ async def serve(exchange: Exchange) -> None:
             named = stored_ids([said.get("messages"), said.get("input")])
             await must_own(exchange, files.target.provider, named)
         decision = choose(exchange, admission)
+        if dialect.followed is not None and exchange.call.own is not None:
+            handed = dialect.followed(exchange.call.own)
+            if handed is not None:
+                decision = keep_to(exchange, decision, handed)
         if endpoint.kind == "count_tokens":
             asked = counting(exchange, decision)
             if asked is None:
@@ -105,7 +110,7 @@ async def _answer(exchange: Exchange, decision: Decision) -> Attempt:
         try:
             return await send(exchange, decision)
         except UseInstead as instead:
-            if instead.budget in spent:
+            if instead.budget in spent or exchange.pinned is not None:
                 raise GatewayError(BUDGET_SPENT) from None
             spent.add(instead.budget)
             decision = choose_instead(exchange, instead.model)

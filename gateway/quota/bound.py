@@ -47,8 +47,10 @@ UNBOUNDED_FIELDS: Mapping[str, bool] = {
 `search_settings`), Anthropic (`container`, `mcp_servers`), Qwen (`enable_search`), vLLM (`chat_template`: a
 program that writes the prompt)."""
 
+BACKGROUND = "background"
+"""A call whose answer is not waited for: what it used is told to whoever asks for it later, if anybody."""
 _LOOKED_AT = frozenset(
-    {*UNBOUNDED_FIELDS, "input", "tools", "functions", "response_format", "modalities", "audio"}
+    {*UNBOUNDED_FIELDS, BACKGROUND, "input", "tools", "functions", "response_format", "modalities", "audio"}
 )
 _TEXTS = frozenset(
     {"text", "refusal", "thinking", "redacted_thinking", "reasoning", "input_text", "output_text"}
@@ -112,6 +114,8 @@ def _is_text(message: Any) -> bool:
 def _bound(call: Call, fields: Mapping[str, Any], image_tokens: int) -> Bound:
     """The bound of a call that is more than messages of text."""
     media = _Media()
+    if fields.get(BACKGROUND) is True:
+        media.unbound(BACKGROUND)
     named = [name for name in fields if name in UNBOUNDED_FIELDS and fields[name] not in (None, False)]
     if named:
         media.unbound(named[0])

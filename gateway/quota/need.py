@@ -22,6 +22,9 @@ from gateway.wire.dialects.openai_chat import Call
 
 UNCOUNTED: tuple[int, ...] = (1,) + (0,) * (AMOUNTS - 1)
 """The amounts of a call of which only requests and calls at once count."""
+MOST = 2**50
+"""What is held where nothing bounds a call that may go on all the same (a rule in shadow mode): no rule has
+so much, and stores can count it (Lua's numbers are whole up to 2^53)."""
 FIRST_OUTPUT = 1_024
 """Output that is guessed of a target that has not answered yet."""
 _OF_TOKENS = {"tokens", "output_tokens"}
@@ -141,6 +144,8 @@ class Need:
             amounts[4:7] = likely + likely_output, likely, likely_output
             if worst is not None:
                 amounts[LIKELY_NANOUSD] = worst.nanousd(likely, likely_output)
+        if input_tokens >= UNLIMITED:
+            amounts = [min(amount, MOST) for amount in amounts]
         self.amounts = amounts
 
     def shrink(self, refusal: Refusal) -> bool:

@@ -81,6 +81,8 @@ class ResponsesCall(Call):
         choice = choices[0]
         output = [self._item(part, at) for at, part in enumerate(self._parts(choice))]
         self.made = self._response(output, choice, self._told(counts))
+        if self._asked.get("background") is True:
+            return orjson.dumps({**self.made, "status": "queued", "output": [], "usage": None})
         return orjson.dumps(self.made)
 
     def _parts(self, choice: Choice) -> list[ToolCall | str]:
@@ -122,7 +124,7 @@ class ResponsesCall(Call):
             "object": "response",
             "created_at": int(now_s()),
             "status": status,
-            "background": False,
+            "background": self._asked.get("background") is True,
             "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
             "model": self.model,

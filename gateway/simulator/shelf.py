@@ -63,6 +63,7 @@ class Shelf:
             app.router.add_get(one, self._guarded(family, self._one))
             app.router.add_delete(one, self._guarded(family, self._delete))
             app.router.add_post(f"{one}/cancel", self._guarded(family, self._cancel))
+        app.router.add_get("/v1/responses/{id}/input_items", self._guarded("responses", self._inputs))
 
     def _guarded(
         self, family: str, handler: Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
@@ -139,7 +140,21 @@ class Shelf:
         return page
 
     async def _one(self, request: web.Request, body: Any) -> web.StreamResponse:
-        return _json(self._found(request.match_info["id"]))
+        found = self._found(request.match_info["id"])
+        if request.query.get("stream") != "true":
+            return _json(found)
+        events = (("response.created", {**found, "output": []}), (f"response.{found['status']}", found))
+        told = []
+        for number, (kind, one) in enumerate(events):
+            data = orjson.dumps({"type": kind, "sequence_number": number, "response": one})
+            told.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+        return web.Response(body=b"".join(told), content_type="text/event-stream")
+
+    async def _inputs(self, request: web.Request, body: Any) -> web.StreamResponse:
+        """What a response was asked; one item of it."""
+        found = self._found(request.match_info["id"])
+        item = {"id": f"msg_of_{found['id']}", "type": "message", "role": "user", "content": []}
+        return _json({"object": "list", "data": [item], "has_more": False})
 
     async def _delete(self, request: web.Request, body: Any) -> web.StreamResponse:
         found = self._found(request.match_info["id"])

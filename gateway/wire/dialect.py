@@ -76,6 +76,8 @@ class Dialect:
     """The lines of an answer's head under the names that its SDK looks for; takes the time of day."""
     check_relayed: Callable[[Mapping[str, Any]], None] = _takes_all
     """Raises `GatewayError` (400) for what a request must not have that goes on as it came."""
+    followed: Callable[[Mapping[str, Any]], str | None] | None = None
+    """The id of the stored answer that a call follows; None where nothing is stored."""
     forwarded: tuple[bytes, ...] = ()
     """A caller's headers that a provider of the same dialect gets. All others stay here."""
 
@@ -159,7 +161,8 @@ RESPONSES = Dialect(
     error_body=CHAT.error_body,
     error_event=responses_failure.error_event,
     cap_field=responses_request.CAP_FIELD,
-    check_relayed=responses_request.check_stateless,
+    check_relayed=responses_request.check_relayed,
+    followed=responses_request.followed,
     passes_through=True,
     write_cap=responses_asked.write_cap,
     forwarded=CHAT.forwarded,

@@ -5,18 +5,21 @@ how its answer is read, and what of it the caller gets.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, GatewayError
+from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, OBJECT_UNKNOWN, GatewayError
 from gateway.usage import Usage
 from gateway.wire.conversation import Judged, Leftovers, Toward
 from gateway.wire.dialect import CHAT, COMPLETIONS, COUNTING, Dialect
 from gateway.wire.dialects.openai_chat import Call, read_usage, write_body
 from gateway.wire.dialects.openai_stream import AnswerStream
+from gateway.wire.dialects.responses_answer import UNFINISHED
 from gateway.wire.json import dumps, read_object
 from gateway.wire.shape import bad
-from gateway.wire.translated import EventStream, TranslatedStream
+from gateway.wire.stored_id import Account, Renaming
+from gateway.wire.translated import EventStream, StoredStream, TranslatedStream
 
 Stream = AnswerStream | EventStream
 NOTHING_LEFT: tuple[str, ...] = ()
@@ -36,11 +39,17 @@ class Speech:
 
     __slots__ = ("target",)
     relays = True
-    """True if an answer passes as it came: one that is too long to hold passes as it comes, and the caller's
-    own headers (`Dialect.forwarded`) go on to the provider."""
+    """True if the caller's own headers (`Dialect.forwarded`) go on to the provider."""
+    holds_all = False
+    """True if a plain answer must be there whole to go on; else one that is too long passes as it comes."""
 
     def __init__(self, target: Dialect) -> None:
         self.target = target
+
+    def at(self, target: str, secret: str, team: str) -> Speech:
+        """The same for one attempt, where answers are stored: at this target, with this key of its provider
+        ("": none), for this team."""
+        return self
 
     def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
         """The body for a target, and the names of what was left out of it. `cap`: the field and the tokens
@@ -81,6 +90,57 @@ class Relay(Speech):
         return None if answer is None else Told(CHAT.write_answer(answer), body, answer.usage)
 
 
+class StoringRelay(Relay):
+    """The same dialect on both sides, where the provider may store answers."""
+
+    __slots__ = ()
+
+    def at(self, target: str, secret: str, team: str) -> Speech:
+        return StoredRelay(self.target, Account(target, secret, team))
+
+
+class StoredRelay(Relay):
+    """One attempt at an answer that may be stored: the caller gets an id of its own for it."""
+
+    __slots__ = ("_account", "_names", "_waits")
+    holds_all = True
+
+    def __init__(self, target: Dialect, account: Account) -> None:
+        super().__init__(target)
+        self._account = account
+        self._names = Renaming()
+        self._waits = True
+        """False if the answer is to be made in the background."""
+
+    def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
+        own = call.own
+        assert own is not None and self.target.followed is not None
+        self._waits = own.get("background") is not True
+        handed = self.target.followed(own)
+        if handed is None:
+            return super().body(call, toward, cap)
+        made = self._account.made_by_provider(handed)
+        if made is None:
+            raise GatewayError(OBJECT_UNKNOWN, param="previous_response_id")
+        self._names.add(made, handed)
+        return super().body(replace(call, own={**own, "previous_response_id": made}), toward, cap)
+
+    def stream(self, call: Call, now_s: float) -> Stream:
+        return StoredStream(self.target.reader(), self._named)
+
+    def told(self, fields: dict[str, Any], body: bytes, now_s: float) -> Told | None:
+        id_ = fields.get("id")
+        renamed = self._named(id_ if type(id_) is str else "").whole(body)
+        if not self._waits and fields.get("status") in UNFINISHED:
+            return Told({}, renamed, Usage())
+        return super().told(fields, renamed, now_s)
+
+    def _named(self, id_: str) -> Renaming:
+        """What gives the caller its own ids, now that the answer's is known."""
+        self._names.add(id_, self._account.hand_out(id_))
+        return self._names
+
+
 class Counting(Relay):
     """A question how many tokens a call would have, as its provider answers it."""
 
@@ -95,6 +155,7 @@ class Translation(Speech):
 
     __slots__ = ("caller",)
     relays = False
+    holds_all = True
 
     def __init__(self, caller: Dialect, target: Dialect) -> None:
         super().__init__(target)
@@ -156,6 +217,8 @@ def speech_of(caller: Dialect, target: Dialect) -> Speech:
         return Speech(target)
     if caller is COUNTING:
         return Counting(target)
+    if caller is target and target.followed is not None:
+        return StoringRelay(target)
     return Relay(target) if caller is target else Translation(caller, target)
 
 

@@ -5,7 +5,7 @@ It stands in the line where `openai_stream.AnswerStream` does, which copies chat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from gateway.wire.answered import Began, Done, Ended, Event, Failed, Piece, Piec
 from gateway.wire.glance import Glance
 from gateway.wire.json import dumps
 from gateway.wire.sse import Scanner, data_of
+from gateway.wire.stored_id import Renaming
 
 UNSEEN_TOKENS = 256
 """How many tokens a provider may have generated that had not come when a stream was cut: two seconds' worth
@@ -182,6 +183,27 @@ class EventStream:
     def _end(self) -> bytes:
         """The last event of a provider that has left it out."""
         return b""
+
+
+class StoredStream(EventStream):
+    """One whose provider may store the answer: the caller gets an id of its own for it. `named` takes the
+    provider's."""
+
+    __slots__ = ("_named", "_names")
+
+    def __init__(self, reader: Reader, named: Callable[[str], Renaming]) -> None:
+        super().__init__(reader)
+        self._named = named
+        self._names = Renaming()
+
+    def _look(self, raw: bytes) -> bytes:
+        out = super()._look(raw)
+        return self._names.whole(out)
+
+    def _say(self, event: Event) -> bytes:
+        if isinstance(event, Began):
+            self._names = self._named(event.id)
+        return super()._say(event)
 
 
 class TranslatedStream(EventStream):

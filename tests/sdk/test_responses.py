@@ -30,9 +30,7 @@ def sdk_of(relay: Relay) -> openai.AsyncOpenAI:
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"conversation": "conv_1"}, "conversation"),
-        ({"background": True}, "background"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "item_reference"),
     ],
 )
@@ -42,6 +40,17 @@ async def test_what_keeps_state_is_refused_by_name(
     async with sdk_of(line) as sdk:
         with pytest.raises(openai.BadRequestError, match=named) as caught:
             await sdk.responses.create(**{"model": target, "input": "x", **more})
+    assert caught.value.code == "unsupported_parameter"
+    assert not list(simulator.requests)
+
+
+@pytest.mark.parametrize("target", ["openai", "anthropic"])
+async def test_the_background_is_refused_where_there_is_none(
+    line: Relay, simulator: Simulator, target: str
+) -> None:
+    async with sdk_of(line) as sdk:
+        with pytest.raises(openai.BadRequestError, match="background") as caught:
+            await sdk.responses.create(model=target, input="x", background=True)
     assert caught.value.code == "unsupported_parameter"
     assert not list(simulator.requests)
 

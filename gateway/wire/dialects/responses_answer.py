@@ -20,7 +20,8 @@ from gateway.wire.shape import counted, objects, table, text
 
 _MAX_S = 2**40
 """A later time is not believed."""
-_UNFINISHED = ("queued", "in_progress")
+UNFINISHED = ("queued", "in_progress")
+"""The status of an answer that is still to come."""
 INCOMPLETE: Mapping[str, str] = {
     answered.LENGTH: "max_output_tokens",
     answered.FILTERED: "content_filter",
@@ -73,7 +74,7 @@ def write_usage(usage: Usage) -> dict[str, Any]:
 def read_answer(fields: Mapping[str, Any]) -> Answer | None:
     """A provider's answer; None if it is none, or is still to come."""
     output = fields.get("output")
-    if type(output) is not list or text(fields.get("status")) in _UNFINISHED:
+    if type(output) is not list or text(fields.get("status")) in UNFINISHED:
         return None
     parts: list[Said] = []
     logprobs: list[Any] = []

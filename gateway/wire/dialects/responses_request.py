@@ -50,8 +50,8 @@ SAME = frozenset(
     }
 )
 """Options that chat calls by the same name."""
-STATE = ("previous_response_id", "conversation", "prompt")
-"""Fields that name what a provider stores."""
+STATE = ("conversation", "prompt")
+"""Fields that name what a provider stores, beside the response that a call follows."""
 _KNOWN = frozenset(
     {
         *SAME,
@@ -294,14 +294,24 @@ def _read_include(fields: Mapping[str, Any], found: Conversation) -> None:
         found.options["top_logprobs"] = most
 
 
-def check_stateless(fields: Mapping[str, Any]) -> None:
-    """Raises `GatewayError` (400) for what keeps state at a provider: whose it is cannot be told here, as it
-    can where the API is passed through."""
+def followed(fields: Mapping[str, Any]) -> str | None:
+    """The id of the stored response that a call follows; None if it follows none."""
+    return asked_text(fields, "previous_response_id") or None
+
+
+def check_relayed(fields: Mapping[str, Any]) -> None:
+    """Raises `GatewayError` (400) for what a provider stores and whose it is cannot be told here, as it can
+    where the API is passed through; and for a stream that goes on after its end in the background: it would
+    be counted twice."""
     for name in STATE:
         if fields.get(name) is not None:
             raise _stateful(name)
-    if fields.get("background") is True:
-        raise _stateful("background")
+    if fields.get("background") is True and fields.get("stream") is True:
+        raise GatewayError(
+            UNSUPPORTED,
+            "'background' is not streamed here: leave out 'stream' and ask for the response.",
+            param="stream",
+        )
     for item in objects(fields.get("input")):
         if kind_of(item) == "item_reference":
             raise _stateful("input[].item_reference")
