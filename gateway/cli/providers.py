@@ -59,6 +59,7 @@ def _told(preset: Preset) -> dict[str, Any]:
         "api_key_env": preset.key_env,
         "auth": _AUTH.get(preset.auth, preset.auth),
         "headers": dict(preset.headers),
-        "calls": [call for call in _CALLS if speaks.path_of(call) is not None],
+        "calls": [call for call in _CALLS if speaks.path_of(call) is not None]
+        + ["responses"] * preset.responses,
         "has_prices": preset.prices is not None,
     }

@@ -180,14 +180,15 @@ class Attempt:
         assert call is not None
         provider = target.provider
         admission = exchange.admission
-        speech = speech_of(admission.endpoint.dialect, provider.speaks)
+        caller = admission.endpoint.dialect
+        speech = speech_of(caller, provider.spoken_by(caller))
         self.speech = speech = speech.at(target.name, "" if key is None else key.secret, admission.key.team)
         if call.stream:
             self.stream = speech.stream(call, now_s())
         cap = exchange.claim.cap if exchange.claim is not None else None
         cap_written = None if cap is None else written(call, cap, provider.cap_field)
         body, exchange.dropped = speech.body(call, target.toward, cap_written)
-        head = line.outbound.head(target, key, call.endpoint)
+        head = line.outbound.head(target, key, speech.target, call.endpoint)
         told = (admission.forwarded if speech.relays else b"") + line.tracer.context(exchange)
         request = b"%b%d\r\n%b\r\n%b" % (head, len(body), told, body)
         pool = line.outbound.pool(provider)

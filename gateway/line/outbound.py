@@ -9,6 +9,7 @@ from gateway.http.dial import Origin, proxy_authorization, tls_context
 from gateway.http.pool import Pool
 from gateway.http.wheel import Wheel
 from gateway.policy.snapshot import Provider, ProviderKey, Snapshot, Target
+from gateway.wire.dialect import Dialect
 
 _RENAMED = {
     b"content-type": b"",
@@ -45,7 +46,7 @@ class Outbound:
         self._wheel = wheel
         self._pools: dict[Origin, Pool] = {}
         self._by_provider: dict[Provider, Pool] = {}
-        self._heads: dict[tuple[Target, ProviderKey | None, str], bytes] = {}
+        self._heads: dict[tuple[Target, ProviderKey | None, Dialect, str], bytes] = {}
         self.target_lines: dict[Target, bytes] = {}
         """The headers of every answer of a target that never change, for the caller."""
 
@@ -88,11 +89,12 @@ class Outbound:
             )
         return pool
 
-    def head(self, target: Target, key: ProviderKey | None, endpoint: str) -> bytes:
+    def head(self, target: Target, key: ProviderKey | None, dialect: Dialect, endpoint: str) -> bytes:
         """A request's head up to the value of Content-Length."""
-        found = self._heads.get((target, key, endpoint))
+        found = self._heads.get((target, key, dialect, endpoint))
         if found is None:
-            found = self._heads[(target, key, endpoint)] = request_head(target, key, endpoint)
+            found = request_head(target, key, dialect, endpoint)
+            self._heads[(target, key, dialect, endpoint)] = found
         return found
 
     def close(self) -> None:
@@ -107,13 +109,13 @@ def target_lines(target: Target, snapshot: Snapshot | None) -> bytes:
     return b"x-headgate-target: %b\r\nx-headgate-policy: %b\r\n" % (_visible(target.name), hash_.encode())
 
 
-def request_head(target: Target, key: ProviderKey | None, endpoint: str) -> bytes:
+def request_head(target: Target, key: ProviderKey | None, dialect: Dialect, endpoint: str) -> bytes:
     """The head of every request to a target, up to the value of Content-Length."""
     provider = target.provider
     path = provider.base_path
     if provider.api_version is not None:
         path += f"/openai/deployments/{quote(target.model, safe='')}"
-    path += provider.speaks.path_of(endpoint) or ""
+    path += dialect.path_of(endpoint) or ""
     if provider.api_version is not None:
         path += f"?api-version={quote(provider.api_version, safe='')}"
     accept = "application/json, text/event-stream"

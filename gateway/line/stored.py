@@ -10,6 +10,7 @@ from gateway.errors import OBJECT_UNKNOWN, GatewayError
 from gateway.line.exchange import Exchange
 from gateway.policy.decide import Decision
 from gateway.policy.snapshot import Key, Model, Passage, ProviderKey, Target
+from gateway.wire.dialect import RESPONSES
 from gateway.wire.dialects.openai_families import Passing
 from gateway.wire.stored_id import Account
 
@@ -44,7 +45,7 @@ def passage_to(key: Key, passing: Passing) -> tuple[Passage, Pinned]:
 def _find(key: Key, models: Iterable[Model], handed: str, param: str | None) -> Pinned:
     for model in models:
         for target in model.targets:
-            if target.provider.speaks.followed is None:
+            if target.provider.spoken_by(RESPONSES) is not RESPONSES:
                 continue
             for own in target.provider.keys or (None,):
                 account = Account(target.name, "" if own is None else own.secret, key.team)

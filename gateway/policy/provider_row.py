@@ -97,6 +97,9 @@ class ProviderCompiler:
             for field in ("resource", "api_version"):
                 if getattr(spec, field) is not None:
                     self._say((*path, field), "is for dialect azure only")
+        has_responses = preset.responses if spec.responses is None else spec.responses
+        if spec.responses and (spec.api_version is not None or dialect == "anthropic"):
+            self._say((*path, "responses"), f"is not for {_what_has_no_responses(spec)}")
         own = self._headers(path, spec)
         given = {name.lower() for name in own}
         headers = {name: value for name, value in preset.headers.items() if name not in given} | own
@@ -124,6 +127,7 @@ class ProviderCompiler:
             "base_path": url.path.rstrip("/"),
             "api_version": spec.api_version,
             "auth": auth,
+            "responses": dialect == "responses" or has_responses,
             "stream_options": preset.stream_options if spec.stream_options is None else spec.stream_options,
             "cap_field": _cap_field(preset, spec),
             "keys": [
@@ -280,6 +284,10 @@ def _elsewhere(preset: Preset, spec: ProviderSpec) -> Preset:
     if spec.base_url is not None and preset.base_url is not None:
         return replace(preset, base_url=None, key_env=None, prices=None)
     return preset
+
+
+def _what_has_no_responses(spec: ProviderSpec) -> str:
+    return "dialect anthropic" if spec.api_version is None else "Azure's dated API; leave out api_version"
 
 
 def _cap_field(preset: Preset, spec: ProviderSpec) -> str:

@@ -23,6 +23,8 @@ class Preset:
     dialect: str = "openai"
     headers: Mapping[str, str] = field(default_factory=dict)
     """What it wants in every request, unless the policy says otherwise."""
+    responses: bool = False
+    """True if it is known to have OpenAI's Responses API beside the one of its dialect."""
     stream_options: bool = True
     """False if it sends usage unasked and refuses `stream_options`."""
     cap_field: str = "max_tokens"
@@ -74,11 +76,22 @@ PRESETS: Mapping[str, Preset] = {
     "nvidia": Preset("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", None, "nvidia"),
     "ollama": Preset("http://127.0.0.1:11434/v1", otel_name="ollama"),
     "openai": Preset(
-        "https://api.openai.com/v1", "OPENAI_API_KEY", "openai", "openai", cap_field="max_completion_tokens"
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        "openai",
+        "openai",
+        responses=True,
+        cap_field="max_completion_tokens",
     ),
     "openrouter": Preset("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "openrouter", "openrouter"),
     "perplexity": Preset("https://api.perplexity.ai", "PERPLEXITY_API_KEY", "perplexity", "perplexity"),
-    "simulated": Preset(None, otel_name="simulated", dialect="simulated", cap_field="max_completion_tokens"),
+    "simulated": Preset(
+        None,
+        otel_name="simulated",
+        dialect="simulated",
+        responses=True,
+        cap_field="max_completion_tokens",
+    ),
     "tgi": Preset("http://127.0.0.1:3000/v1", otel_name="huggingface"),
     "together": Preset("https://api.together.xyz/v1", "TOGETHER_API_KEY", "together", "together_ai"),
     "vllm": Preset("http://127.0.0.1:8000/v1", otel_name="vllm"),

@@ -19,7 +19,7 @@ from gateway.pricing.price import Price
 from gateway.quota.ratio import START
 from gateway.quota.rule import Rule
 from gateway.wire.conversation import Toward
-from gateway.wire.dialect import SPOKEN, Dialect
+from gateway.wire.dialect import RESPONSES, SPOKEN, Dialect
 
 _NOBODY = Toward("")
 
@@ -62,7 +62,13 @@ class Provider:
     max_connections: int
     idle_s: float
     speaks: Dialect
-    """What it is spoken to in."""
+    """What it is spoken to in …"""
+    own: Mapping[Dialect, Dialect]
+    """… but for callers of these."""
+
+    def spoken_by(self, caller: Dialect) -> Dialect:
+        """What it is spoken to in for a caller of this dialect."""
+        return self.own.get(caller, self.speaks)
 
     @property
     def authority(self) -> str:
@@ -270,7 +276,7 @@ class Snapshot:
 
 def _provider(row: Mapping[str, Any]) -> Provider:
     keys = tuple(ProviderKey(key["name"], key["secret"], key["row"]) for key in row["keys"])
-    made = ("keys", "headers", "secrets", "speaks")
+    made = ("keys", "headers", "secrets", "speaks", "own")
     plain = {name: row[name] for name in Provider.__slots__ if name not in made}
     return Provider(
         **plain,
@@ -278,6 +284,8 @@ def _provider(row: Mapping[str, Any]) -> Provider:
         headers=tuple(row["headers"].items()),
         secrets=tuple(row["secrets"]),
         speaks=SPOKEN[row["dialect"]],
+        # Tables from before there was the Responses API do not say.
+        own={RESPONSES: RESPONSES} if row.get("responses") else {},
     )
 
 

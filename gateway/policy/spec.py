@@ -123,6 +123,13 @@ class ProviderSpec(Spec):
             "or not at all."
         ),
     ] = None
+    responses: Annotated[
+        Truth | None,
+        Field(
+            description="true: it has OpenAI's Responses API beside its dialect, so callers of that are not "
+            "translated. Known of openai; many others have it too."
+        ),
+    ] = None
     stream_options: Annotated[
         Truth | None,
         Field(description="false: its streams carry usage unasked and stream_options is refused."),

@@ -153,7 +153,7 @@ class PolicyFile:
         for model in snapshot.models.values():
             for target in model.targets:
                 for key in (None, *target.provider.keys):
-                    _is_one_head(request_head(target, key, "chat"))
+                    _is_one_head(request_head(target, key, target.provider.speaks, "chat"))
 
     def close(self) -> None: ...
 

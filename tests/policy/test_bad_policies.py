@@ -164,6 +164,8 @@ NAMES = [
     ("half a client certificate", "providers: {p: {base_url: 'https://h', tls: {client_cert: /a.pem}}}\n", "1:40", "providers.p.tls", "come together"),
     ("TLS settings without TLS", "providers: {p: {base_url: 'http://h', tls: {ca_file: /a.pem}}}\n", "1:39", "providers.p.tls", "no effect"),
     ("api_version elsewhere", "providers: {p: {base_url: 'http://h', api_version: 2024-10-21}}\n", "1:52", "providers.p.api_version", "azure only"),
+    ("responses of Anthropic", "providers: {p: {base_url: 'http://h', dialect: anthropic, responses: true}}\n", "1:70", "providers.p.responses", "not for dialect anthropic"),
+    ("responses of a dated API", "providers: {p: {dialect: azure, resource: r, auth: none, api_version: 2024-10-21, responses: true}}\n", "1:94", "providers.p.responses", "leave out api_version"),
     ("resource elsewhere", "providers: {p: {resource: x}}\n", "1:27", "providers.p.resource", "azure only"),
 ]  # fmt: skip
 

@@ -156,6 +156,26 @@ async def test_a_model_without_its_target_does_not_have_it(line: Relay, simulato
     assert third.previous_response_id == first.id
 
 
+async def test_a_provider_of_chat_may_have_responses_too(start: StartRelay, simulator: Simulator) -> None:
+    text = policy(simulator.url).replace("dialect: openai}", "dialect: openai, responses: true}")
+    line = await begun(start, text)
+    tools: Any = [{"type": "web_search"}]
+    async with sdk_of(line) as sdk:
+        first = await sdk.responses.create(model="chat", input="Where is the river?", tools=tools)
+        second = await sdk.responses.create(model="chat", input="Why?", previous_response_id=first.id)
+        assert (await sdk.responses.retrieve(second.id)).previous_response_id == first.id
+        await sdk.chat.completions.create(model="chat", messages=[{"role": "user", "content": "x"}])
+    paths = [request.path for request in simulator.requests]
+    made = "resp_" + second.id[38:]
+    assert paths == [
+        "/v1/responses",
+        "/v1/responses",
+        f"/v1/responses/{made}",
+        "/v1/chat/completions",
+    ]
+    assert asked(simulator)[0]["tools"] == tools
+
+
 async def test_a_followed_answer_has_no_fallback(
     start: StartRelay, simulator: Simulator, second: Simulator
 ) -> None:
