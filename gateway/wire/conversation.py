@@ -154,6 +154,8 @@ class Conversation:
     parallel: bool | None = None
     """False: one tool at a time."""
     cap_tokens: int | None = None
+    cap_field: str = "max_tokens"
+    """The field that the cap was read from, for what its caller is told of it."""
     form: Form | None = None
     reasoning: Reasoning | None = None
     stream: bool = False

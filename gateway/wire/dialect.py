@@ -61,6 +61,8 @@ class Dialect:
     error_event: Callable[[GatewayError], bytes]
     cap_field: str = "max_tokens"
     """The field that caps the output, for what a caller is told of it."""
+    least_cap: int = 0
+    """The least cap that its providers take, in tokens: limits hold and write no lower one."""
     write_cap: Callable[[dict[str, Any], int], None] | None = None
     """Writes the tokens of output that limits allow into a request that is relayed; None for chat, whose body
     is written with them."""
@@ -161,6 +163,7 @@ RESPONSES = Dialect(
     error_body=CHAT.error_body,
     error_event=responses_failure.error_event,
     cap_field=responses_request.CAP_FIELD,
+    least_cap=responses_request.LEAST_CAP_TOKENS,
     check_relayed=responses_request.check_relayed,
     followed=responses_request.followed,
     passes_through=True,
