@@ -59,7 +59,8 @@ class Began:
 
 @dataclass(slots=True)
 class Opened:
-    """A part begins; it has no text yet but a tool call's id and name. `index` counts parts from 0."""
+    """A part begins; it has no text yet but a tool call's id and name. `index` counts parts from 0. One is
+    open at a time, but for tool calls: of those several may be."""
 
     index: int
     part: Said
@@ -67,10 +68,12 @@ class Opened:
 
 @dataclass(slots=True)
 class Piece:
-    """More text of a part that was opened: of its text, thoughts, refusal, or a tool's arguments."""
+    """More text of a part that was opened: of its text, thoughts, refusal, or a tool's arguments. `logprobs`
+    are of its tokens (`wire.logprobs`)."""
 
     index: int
     text: str
+    logprobs: list[dict[str, Any]] | None = None
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ Cache = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Text:
-    """Text of a caller or a model. `citations` are Anthropic's objects, as they are."""
+    """Text of a caller or a model; `citations` as `wire.citation` has them."""
 
     text: str
     cache: Cache | None = None

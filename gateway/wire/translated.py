@@ -150,7 +150,7 @@ class EventStream:
             self.overrun = self.overrun or bool(data)
             return b""
         said = list(self._reader.read(data))
-        if len(said) == 1 and type(piece := said[0]) is Piece and piece.text:
+        if len(said) == 1 and type(piece := said[0]) is Piece and piece.text and piece.logprobs is None:
             self._glance.learn(raw, piece.index, piece.text)
             self.committed = True
             self._count(piece.text)

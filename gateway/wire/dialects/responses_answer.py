@@ -12,9 +12,11 @@ from typing import Any
 from gateway.usage import Usage, split_usage
 from gateway.wire import answered
 from gateway.wire.answered import Answer, Candidate, Said
+from gateway.wire.citation import citations_of, part_annotations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.openai_chat import MAX_TOKENS
 from gateway.wire.dialects.responses_request import NAME, thought_in
+from gateway.wire.logprobs import with_bytes
 from gateway.wire.seal import seal_for
 from gateway.wire.shape import counted, objects, table, text
 
@@ -106,7 +108,8 @@ def _parts_of(item: Mapping[str, Any]) -> Iterator[Said]:
     if kind == "message":
         for part in objects(item.get("content")):
             if part.get("type") == "output_text":
-                yield Text(text(part.get("text")))
+                said = text(part.get("text"))
+                yield Text(said, citations=[*citations_of(part.get("annotations"), said)] or None)
             elif part.get("type") == "refusal":
                 yield Refusal(text(part.get("refusal")))
     elif kind == "function_call":
@@ -138,7 +141,7 @@ def write_answer(answer: Answer) -> dict[str, Any]:
         is_last = at == len(parts) - 1
         status = "incomplete" if is_last and reason in INCOMPLETE else "completed"
         items.append(item_of(part, item_id(part, answer.id, at), status))
-    logprobs = [*objects(table(candidate.logprobs).get("content"))]
+    logprobs = [*with_bytes(objects(table(candidate.logprobs).get("content")), [])]
     for item in items:
         if logprobs and item["type"] == "message":
             item["content"][0]["logprobs"] = logprobs
@@ -187,7 +190,8 @@ def content_of(part: Text | Refusal) -> dict[str, Any]:
     """A text as the content of a message."""
     if isinstance(part, Refusal):
         return {"type": "refusal", "refusal": part.text}
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": part.text}
+    cited = [*part_annotations_of(part.citations or (), len(part.text))]
+    return {"type": "output_text", "annotations": cited, "logprobs": [], "text": part.text}
 
 
 def response(
