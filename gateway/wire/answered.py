@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,8 @@ class Answer:
     usage: Usage | None = None
     created_s: int = 0
     fingerprint: str = ""
+    repeats: Mapping[str, Any] | None = None
+    """What it repeats of its request, where the caller's dialect does that (`Dialect.repeated`)."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Began:
     created_s: int = 0
     usage: Usage | None = None
     """What is known of the input by now."""
+    repeats: Mapping[str, Any] | None = None
+    """As in `Answer`."""
 
 
 @dataclass(slots=True)

@@ -20,12 +20,15 @@ from tests.running import KEY, eventually
 
 PROVIDERS = """providers:
   claude: {{base_url: "{url}", auth: none, dialect: anthropic}}
-  responding: {{base_url: "{url}", auth: none, dialect: responses}}"""
+  responding: {{base_url: "{url}", auth: none, dialect: responses}}
+  both: {{base_url: "{url}", auth: none, responses: true}}"""
 PRICES = """prices:
   claude/*: {input: 1, cached_input: 0.1, cache_write: 1.25, output: 5}
-  responding/*: {input: 0.15, cached_input: 0.075, output: 0.60}"""
+  responding/*: {input: 0.15, cached_input: 0.075, output: 0.60}
+  both/*: {input: 0.15, cached_input: 0.075, output: 0.60}"""
 MODELS = """  writes: {targets: [claude/claude-haiku-4-5]}
   responds: {targets: [responding/gpt-4o-mini]}
+  both: {targets: [both/gpt-4o-mini]}
   drops: {on_unsupported: drop, targets: [responding/gpt-4o-mini]}
   low: {targets: [{provider: responding, model: gpt-4o-mini, max_output: 9}]}
   either: {targets: [responding/gpt-4o-mini, claude/claude-haiku-4-5]}
@@ -150,6 +153,17 @@ async def test_no_cap_is_written_that_a_provider_does_not_take(
     assert written(simulator) == {"max_output_tokens": 100 if model == "responds" and given else 16}
     await settle(relay)
     assert overshoot(relay) == 0
+
+
+async def test_the_least_cap_is_that_of_the_dialect_that_a_provider_is_spoken_to_in(
+    start: StartRelay, simulator: Simulator
+) -> None:
+    relay = await started(start, simulator, LOW)
+    found = []
+    for speaks in ("chat", "responses"):
+        assert (await relay.post(asked(speaks, "both", "u", None), PATHS[speaks])).status == 200
+        found.append(written(simulator))
+    assert found == [{"max_tokens": 9}, {"max_output_tokens": 16}]
 
 
 @pytest.mark.parametrize("rules", [ALL, ""], ids=["held", "no limits"])

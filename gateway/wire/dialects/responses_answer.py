@@ -1,7 +1,7 @@
 """OpenAI's Responses API: whole answers, read into the neutral form and written from it.
 
 Facts: openai-openapi 2.3.0 and recorded traffic. An answer is a list of items; each part of the neutral form
-is one item. What of a response only repeats its request is not told again: an answer does not know it.
+is one item.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from gateway.wire.answered import Answer, Candidate, Said
 from gateway.wire.citation import citations_of, part_annotations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.openai_chat import MAX_TOKENS
+from gateway.wire.dialects.responses_repeated import DEFAULTS
 from gateway.wire.dialects.responses_request import NAME, thought_in
 from gateway.wire.logprobs import with_bytes
 from gateway.wire.seal import seal_for
@@ -205,26 +206,12 @@ def response(
         "object": "response",
         "created_at": answer.created_s,
         "status": status,
-        "background": False,
         "error": None,
         "incomplete_details": None if why is None else {"reason": why},
-        "instructions": None,
-        "max_output_tokens": None,
         "model": answer.model,
         "output": items,
-        "parallel_tool_calls": True,
-        "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None},
-        "store": False,
-        "temperature": None,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": None,
-        "truncation": "disabled",
         "usage": None if usage is None else write_usage(usage),
-        "user": None,
-        "metadata": {},
+        **(DEFAULTS if answer.repeats is None else answer.repeats),
     }
     if usage is not None and usage.service_tier:
         fields["service_tier"] = usage.service_tier

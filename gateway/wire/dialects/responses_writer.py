@@ -117,7 +117,7 @@ class EventWriter:
         elif isinstance(event, Cited):
             yield from self._cited(event)
         elif isinstance(event, Began):
-            self._answer = Answer(event.id, event.model, created_s=event.created_s)
+            self._answer = Answer(event.id, event.model, created_s=event.created_s, repeats=event.repeats)
             begun = response(self._answer, [], None, None)
             yield self._event("response.created", {"response": begun})
             yield self._event("response.in_progress", {"response": begun})
