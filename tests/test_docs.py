@@ -229,7 +229,10 @@ async def test_policies_of_the_chapter_on_drift_are_accepted(shell: Shell, tmp_p
 async def test_commands_of_the_chapter_on_dialects_run_as_written(shell: Shell) -> None:
     scripts = [text for kind, text in DIALECTS if kind == "sh"]
     said = "\n".join([await shell.run(script) for script in scripts])
-    for expected in ('"type":"message"', '"input_tokens":', "x-api-key", '"auth": "Authorization: Bearer"'):
+    for expected in (
+        *('"type":"message"', '"input_tokens":', "x-api-key", '"auth": "Authorization: Bearer"'),
+        *('"object":"response"', '"max_output_tokens":200'),
+    ):
         assert expected in said
     (exports,) = (script for script in scripts if "export" in script)
     (program,) = (text for kind, text in DIALECTS if kind == "python")

@@ -209,7 +209,8 @@ class Governed:
         bound = exchange.bound
         if bound is None:
             bound = exchange.bound = bound_input(call)
-        need = Need(plan, call, bound, asked_of(call), target, guess)
+        spoken = target.provider.spoken_by(exchange.admission.endpoint.dialect)
+        need = Need(plan, call, bound, asked_of(call), target, guess, least_cap=spoken.least_cap)
         if need.worst is None and plan.must_price:
             raise TargetFull(GatewayError(UNPRICED))
         if bound.unbounded:

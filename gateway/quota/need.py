@@ -92,7 +92,15 @@ class Need:
     )
 
     def __init__(
-        self, plan: Plan, call: Call, bound: Bound, asked: Asked, target: Target, guess: Guess
+        self,
+        plan: Plan,
+        call: Call,
+        bound: Bound,
+        asked: Asked,
+        target: Target,
+        guess: Guess,
+        *,
+        least_cap: int,
     ) -> None:
         self._plan, self._guess, self.asked = plan, guess, asked
         most = bound.tokens if not bound.unbounded else bound.held_tokens(target.context)
@@ -101,7 +109,8 @@ class Need:
         """Input tokens at most; `UNLIMITED` if nothing bounds them."""
         self.is_shrunk = False
         """True once the cap is less than what the call would have had."""
-        self.cap = self._cap(call, bound, target)
+        # A cap that the provider does not take is not written, so it is no bound either.
+        self.cap = max(self._cap(call, bound, target), least_cap)
         self.worst: Worst | None = None
         if plan.has_money and target.price is not None:
             tier = call.fields.get("service_tier")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,8 @@ class Answer:
     usage: Usage | None = None
     created_s: int = 0
     fingerprint: str = ""
+    repeats: Mapping[str, Any] | None = None
+    """What it repeats of its request, where the caller's dialect does that (`Dialect.repeated`)."""
 
 
 @dataclass(slots=True)
@@ -55,11 +58,14 @@ class Began:
     created_s: int = 0
     usage: Usage | None = None
     """What is known of the input by now."""
+    repeats: Mapping[str, Any] | None = None
+    """As in `Answer`."""
 
 
 @dataclass(slots=True)
 class Opened:
-    """A part begins; it has no text yet but a tool call's id and name. `index` counts parts from 0."""
+    """A part begins; it has no text yet but a tool call's id and name. `index` counts parts from 0. One is
+    open at a time, but for tool calls: of those several may be."""
 
     index: int
     part: Said
@@ -67,10 +73,12 @@ class Opened:
 
 @dataclass(slots=True)
 class Piece:
-    """More text of a part that was opened: of its text, thoughts, refusal, or a tool's arguments."""
+    """More text of a part that was opened: of its text, thoughts, refusal, or a tool's arguments. `logprobs`
+    are of its tokens (`wire.logprobs`)."""
 
     index: int
     text: str
+    logprobs: list[dict[str, Any]] | None = None
 
 
 @dataclass(slots=True)

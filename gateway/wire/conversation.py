@@ -18,7 +18,7 @@ Cache = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Text:
-    """Text of a caller or a model. `citations` are Anthropic's objects, as they are."""
+    """Text of a caller or a model; `citations` as `wire.citation` has them."""
 
     text: str
     cache: Cache | None = None
@@ -154,6 +154,8 @@ class Conversation:
     parallel: bool | None = None
     """False: one tool at a time."""
     cap_tokens: int | None = None
+    cap_field: str = "max_tokens"
+    """The field that the cap was read from, for what its caller is told of it."""
     form: Form | None = None
     reasoning: Reasoning | None = None
     stream: bool = False

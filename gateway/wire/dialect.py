@@ -25,6 +25,7 @@ from gateway.wire.dialects import (
     responses_asked,
     responses_failure,
     responses_reader,
+    responses_repeated,
     responses_request,
     responses_writer,
 )
@@ -61,6 +62,8 @@ class Dialect:
     error_event: Callable[[GatewayError], bytes]
     cap_field: str = "max_tokens"
     """The field that caps the output, for what a caller is told of it."""
+    least_cap: int = 0
+    """The least cap that its providers take, in tokens: limits hold and write no lower one."""
     write_cap: Callable[[dict[str, Any], int], None] | None = None
     """Writes the tokens of output that limits allow into a request that is relayed; None for chat, whose body
     is written with them."""
@@ -76,6 +79,8 @@ class Dialect:
     """The lines of an answer's head under the names that its SDK looks for; takes the time of day."""
     check_relayed: Callable[[Mapping[str, Any]], None] = _takes_all
     """Raises `GatewayError` (400) for what a request must not have that goes on as it came."""
+    repeated: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """What an answer repeats of its caller's request; None where it repeats nothing."""
     followed: Callable[[Mapping[str, Any]], str | None] | None = None
     """The id of the stored answer that a call follows; None where nothing is stored."""
     forwarded: tuple[bytes, ...] = ()
@@ -161,7 +166,9 @@ RESPONSES = Dialect(
     error_body=CHAT.error_body,
     error_event=responses_failure.error_event,
     cap_field=responses_request.CAP_FIELD,
+    least_cap=responses_request.LEAST_CAP_TOKENS,
     check_relayed=responses_request.check_relayed,
+    repeated=responses_repeated.repeated,
     followed=responses_request.followed,
     passes_through=True,
     write_cap=responses_asked.write_cap,

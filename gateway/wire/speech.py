@@ -153,13 +153,18 @@ class Counting(Relay):
 class Translation(Speech):
     """Two dialects: what one says is read into the neutral form and written in the other."""
 
-    __slots__ = ("caller",)
+    __slots__ = ("caller", "repeats")
     relays = False
     holds_all = True
 
     def __init__(self, caller: Dialect, target: Dialect) -> None:
         super().__init__(target)
         self.caller = caller
+        self.repeats: Mapping[str, Any] | None = None
+        """What the answer repeats of its request."""
+
+    def at(self, target: str, secret: str, team: str) -> Speech:
+        return self if self.caller.repeated is None else RepeatingTranslation(self.caller, self.target)
 
     def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
         said = call.said
@@ -171,14 +176,17 @@ class Translation(Speech):
 
     def stream(self, call: Call, now_s: float) -> Stream:
         return TranslatedStream(
-            self.target.reader(), self.caller.writer(call.wants_usage), created_s=int(now_s)
+            self.target.reader(),
+            self.caller.writer(call.wants_usage),
+            created_s=int(now_s),
+            repeats=self.repeats,
         )
 
     def told(self, fields: dict[str, Any], body: bytes, now_s: float) -> Told | None:
         answer = self.target.read_answer(fields)
         if answer is None:
             return None
-        answer.created_s = answer.created_s or int(now_s)
+        answer.created_s, answer.repeats = answer.created_s or int(now_s), self.repeats
         chat = CHAT.write_answer(answer)
         try:
             body = dumps(chat if self.caller is CHAT else self.caller.write_answer(answer))
@@ -189,6 +197,24 @@ class Translation(Speech):
 
     def headers(self, headers: dict[bytes, bytes], now_s: float) -> dict[bytes, bytes]:
         return self.target.headers_in_chat(headers, now_s)
+
+
+class RepeatingTranslation(Translation):
+    """One attempt for a caller whose answers repeat its request."""
+
+    __slots__ = ()
+
+    def body(self, call: Call, toward: Toward, cap: tuple[str, int] | None) -> tuple[bytes, tuple[str, ...]]:
+        self._repeat(call)
+        return super().body(call, toward, cap)
+
+    def stream(self, call: Call, now_s: float) -> Stream:
+        self._repeat(call)
+        return super().stream(call, now_s)
+
+    def _repeat(self, call: Call) -> None:
+        if self.repeats is None and self.caller.repeated is not None:
+            self.repeats = self.caller.repeated(call.own or {})
 
 
 def read_own(caller: Dialect, body: bytes) -> Call:

@@ -5,9 +5,9 @@ It stands in the line where `openai_stream.AnswerStream` does, which copies chat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.errors import ProviderError
 from gateway.usage import Usage, estimated_usage
@@ -150,7 +150,7 @@ class EventStream:
             self.overrun = self.overrun or bool(data)
             return b""
         said = list(self._reader.read(data))
-        if len(said) == 1 and type(piece := said[0]) is Piece and piece.text:
+        if len(said) == 1 and type(piece := said[0]) is Piece and piece.text and piece.logprobs is None:
             self._glance.learn(raw, piece.index, piece.text)
             self.committed = True
             self._count(piece.text)
@@ -209,13 +209,22 @@ class StoredStream(EventStream):
 class TranslatedStream(EventStream):
     """One streamed answer that its caller gets in another dialect than it came in."""
 
-    __slots__ = ("_created_s", "_writer")
+    __slots__ = ("_created_s", "_repeats", "_writer")
 
-    def __init__(self, reader: Reader, writer: Writer, *, created_s: int = 0) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        *,
+        created_s: int = 0,
+        repeats: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(reader)
         self._writer = writer
         self._created_s = created_s
         """When it was made (seconds since 1970), if its provider does not say."""
+        self._repeats = repeats
+        """What the caller is told again of its request."""
 
     def _of(self, raw: bytes, said: bytes) -> bytes:
         return said
@@ -226,7 +235,7 @@ class TranslatedStream(EventStream):
     def _say(self, event: Event) -> bytes:
         super()._say(event)
         if isinstance(event, Began):
-            event.created_s = event.created_s or self._created_s
+            event.created_s, event.repeats = event.created_s or self._created_s, self._repeats
         return self._writer.write(event)
 
     def _end(self) -> bytes:

@@ -9,7 +9,7 @@ from itertools import product
 from gateway.errors import FALLBACK_REASONS, GatewayError
 from gateway.usage import Usage
 from gateway.wire.conversation import Toward
-from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
+from gateway.wire.dialect import ANTHROPIC, CHAT, RESPONSES, Dialect
 from gateway.wire.dialects.openai_chat import Call, read_call
 from gateway.wire.json import dumps, try_object
 from gateway.wire.speech import read_own, speech_of
@@ -17,7 +17,7 @@ from gateway.wire.sse import BadStream, events
 from gateway.wire.translated import TranslatedStream
 from tests.fuzz.target import pieces
 
-DIALECTS = (CHAT, ANTHROPIC)
+DIALECTS = (CHAT, ANTHROPIC, RESPONSES)
 PAIRS = tuple(pair for pair in product(DIALECTS, DIALECTS) if pair[0] is not pair[1])
 """(what is read, what is written)."""
 MODELS = ("gpt-4o", "claude-sonnet-4-5", "claude-opus-4-8", "claude-opus-4-20250514")
@@ -95,6 +95,32 @@ ANTHROPIC_ASKED = {
     "stop_sequences": ["x"],
     "top_k": 3,
 }
+RESPONSES_ASKED = {
+    "model": "m",
+    "instructions": "You know rivers.",
+    "input": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "Where?"},
+                {"type": "input_image", "image_url": "data:image/png;base64,YQ==", "detail": "low"},
+                {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,YQ=="},
+            ],
+        },
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "s"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "there"},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "There."}]},
+    ],
+    "tools": [{"type": "function", "name": "f", "parameters": SCHEMA, "strict": True}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "parallel_tool_calls": False,
+    "text": {"format": {"type": "json_schema", "name": "r", "schema": SCHEMA}, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["reasoning.encrypted_content", "message.output_text.logprobs"],
+    "max_output_tokens": 2000,
+    "store": False,
+}
 CHAT_ANSWERED = {
     "id": "c",
     "object": "chat.completion",
@@ -140,6 +166,30 @@ ANTHROPIC_ANSWERED = {
         "cache_read_input_tokens": 4,
         "output_tokens": 3,
         "service_tier": "standard",
+    },
+}
+NOTE = {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 0, "end_index": 1}
+ODDS = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+SAID = {"type": "output_text", "text": "a river", "annotations": [NOTE], "logprobs": [ODDS]}
+ITEMS = (
+    {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]},
+    {"type": "message", "id": "msg_1", "role": "assistant", "content": [SAID]},
+    {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"},
+    {"type": "function_call", "id": "fc_2", "call_id": "d", "name": "f", "arguments": "{}"},
+    {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+)
+RESPONSES_ANSWERED = {
+    "id": "resp_c",
+    "object": "response",
+    "model": "m",
+    "status": "completed",
+    "output": ITEMS,
+    "usage": {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 4},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 2},
+        "total_tokens": 12,
     },
 }
 ERROR = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
@@ -205,6 +255,33 @@ ANTHROPIC_STREAM = stream(
 )
 
 
+def inside(kind: str, at: int, fields: Mapping[str, object]) -> Mapping[str, object]:
+    return {"type": f"response.{kind}", "output_index": at, "content_index": 0, **fields}
+
+
+CREATED = {"type": "response.created", "response": {"id": "resp_c", "model": "m", "output": []}}
+TURNS = [inside("function_call_arguments.delta", at, {"delta": part}) for part in "{}" for at in (2, 3)]
+RESPONSES_EVENTS: tuple[Mapping[str, object], ...] = (
+    inside("output_item.added", 0, {"item": {**ITEMS[0], "summary": []}}),
+    inside("reasoning_summary_text.delta", 0, {"summary_index": 0, "delta": "Hm."}),
+    inside("output_item.done", 0, {"item": ITEMS[0]}),
+    inside("output_item.added", 1, {"item": {**ITEMS[1], "content": []}}),
+    inside("content_part.added", 1, {"part": {"type": "output_text", "text": ""}}),
+    inside("output_text.delta", 1, {"delta": "a riv", "logprobs": [ODDS]}),
+    inside("output_text.delta", 1, {"delta": "er", "logprobs": []}),
+    inside("output_text.annotation.added", 1, {"annotation_index": 0, "annotation": NOTE}),
+    inside("output_text.done", 1, {"text": "a river"}),
+    inside("content_part.done", 1, {"part": SAID}),
+    inside("output_item.done", 1, {"item": ITEMS[1]}),
+    *(inside("output_item.added", at, {"item": {**ITEMS[at], "arguments": ""}}) for at in (2, 3)),
+    *TURNS,
+    *(inside("output_item.done", at, {"item": ITEMS[at]}) for at in (2, 3)),
+    inside("output_item.added", 4, {"item": ITEMS[4]}),
+)
+FINISHED = {"type": "response.completed", "response": RESPONSES_ANSWERED}
+RESPONSES_STREAM = stream(CREATED, *RESPONSES_EVENTS, FINISHED)
+
+
 class Hub:
     """Requests raise `GatewayError` and streams `BadStream`, nothing else; what is read can be written, and
     a stream means the same in any split."""
@@ -217,6 +294,10 @@ class Hub:
         dumps(ANTHROPIC_ANSWERED),
         CHAT_STREAM,
         ANTHROPIC_STREAM,
+        dumps(RESPONSES_ASKED),
+        dumps(RESPONSES_ANSWERED),
+        RESPONSES_STREAM,
+        stream(CREATED, {"type": "response.failed", "response": {"error": {"code": "slow_down"}}}),
         stream(BEGAN, ERROR),
         stream({"error": {"message": "no", "code": 503}}),
         ERROR,
@@ -237,6 +318,7 @@ class Hub:
         *(b"\n\n", b"data: ", b"data: [DONE]\n\n", b",", b"\xc3", b"\\ud800"),
         *(stream(each) for each in (BEGAN, ENDED, ERROR, *block(0, {"type": "text", "text": "b"}))),
         stream(delta({"content": "b"})),
+        *(stream(each) for each in (CREATED, FINISHED, *RESPONSES_EVENTS)),
     )
 
     def check(self, data: bytes, draw: random.Random) -> None:
@@ -258,18 +340,31 @@ class Hub:
     def close(self) -> None: ...
 
 
+ANSWERS: Mapping[Dialect, tuple[dict[str, object], bytes]] = {
+    CHAT: (CHAT_ANSWERED, dumps(CHAT_ANSWERED)),
+    ANTHROPIC: (ANTHROPIC_ANSWERED, dumps(ANTHROPIC_ANSWERED)),
+    RESPONSES: (try_object(dumps(RESPONSES_ANSWERED)) or {}, dumps(RESPONSES_ANSWERED)),
+}
+"""What is answered to a request that could be read: callers may be told again what they asked."""
+
+
 def check_request(data: bytes, caller: Dialect, target: Dialect, toward: Toward, cap: int | None) -> None:
     try:
         call: Call = read_call("chat", data) if caller is CHAT else read_own(caller, data)
         written_cap = None if cap is None else (target.cap_field, cap)
-        body, dropped = speech_of(caller, target).body(call, toward, written_cap)
+        speech = speech_of(caller, target).at("t", "", "team")
+        body, dropped = speech.body(call, toward, written_cap)
     except GatewayError as error:
         assert error.kind.status == 400
         return
     fields = try_object(body)
-    assert fields is not None and fields["model"] == toward.model and type(fields["messages"]) is list
+    assert fields is not None and fields["model"] == toward.model
+    assert type(fields["input" if target is RESPONSES else "messages"]) is list
+    assert fields.get(target.cap_field, target.least_cap) >= target.least_cap
     assert all(dropped) and len(set(dropped)) == len(dropped)
     target.read_request(fields)
+    told = speech.told(*ANSWERS[target], 1.0)
+    assert told is not None and caller.read_answer(try_object(told.body) or {}) is not None
 
 
 def check_answer(data: bytes, provider: Dialect, caller: Dialect) -> None:

@@ -63,6 +63,38 @@ async def test_nothing_is_stored_unless_the_caller_wants_it(line: Relay, simulat
     assert [request.body["store"] for request in simulator.requests] == [False, True]
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_response_repeats_its_request_whoever_answers(line: Relay, stream: bool) -> None:
+    parameters = {"type": "object", "properties": {"name": {"type": "string"}}}
+    tool = {"type": "function", "name": "f", "parameters": parameters, "strict": False, "description": "d"}
+    asked: Any = {
+        "input": "Where is the river?",
+        "instructions": "You know rivers.",
+        "max_output_tokens": 900,
+        "metadata": {"a": "b"},
+        "parallel_tool_calls": False,
+        "store": False,
+        "temperature": 0.5,
+        "tools": [tool],
+    }
+    of_answer = {"id", "created_at", "model", "object", "output", "service_tier", "status", "usage"}
+    said = []
+    async with sdk_of(line) as sdk:
+        for target in TARGETS:
+            if stream:
+                async for event in await sdk.responses.create(model=target, stream=True, **asked):
+                    if event.type in ("response.created", "response.completed"):
+                        said.append(event.response.to_dict())
+            else:
+                said.append((await sdk.responses.create(model=target, **asked)).to_dict())
+    repeated = [{name: told[name] for name in told if name not in of_answer} for told in said]
+    assert len(repeated) == len(TARGETS) * (1 + stream)
+    assert all(one == repeated[0] for one in repeated)
+    assert {name: repeated[0][name] for name in asked if name != "input"} == {
+        name: asked[name] for name in asked if name != "input"
+    }
+
+
 @pytest.mark.parametrize("target", ["anthropic", "responses"])
 async def test_thoughts_go_back_to_their_provider(line: Relay, simulator: Simulator, target: str) -> None:
     more: Any = {

@@ -1,11 +1,11 @@
 """What the tests of the hub are made of: requests, answers and streams that say what every dialect knows.
 
-A third dialect joins them by one line in `DIALECTS`."""
+A further dialect joins them by one line in `DIALECTS`, and by what `known_to` and `meant_to` say of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -44,12 +44,12 @@ from gateway.wire.conversation import (
     Turn,
     merged_turns,
 )
-from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
+from gateway.wire.dialect import ANTHROPIC, CHAT, RESPONSES, Dialect
 from gateway.wire.json import dumps
 from gateway.wire.sse import events
 from gateway.wire.translated import Reader, TranslatedStream, Writer
 
-DIALECTS = (CHAT, ANTHROPIC)
+DIALECTS = (CHAT, ANTHROPIC, RESPONSES)
 EACH = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 PAIR = pytest.mark.parametrize(
     ("provider", "caller"),
@@ -122,7 +122,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
         [Text(text) for text in draw(st.lists(WORDS, max_size=2))],
         draw(dialogues()),
         draw(TOOLS),
-        cap_tokens=draw(st.integers(1, 10**6)),
+        cap_tokens=draw(st.integers(RESPONSES.least_cap, 10**6)),
         form=draw(st.none() | FORMS),
         stream=draw(st.booleans()),
         options=draw(OPTIONS),
@@ -133,6 +133,23 @@ def conversations(draw: st.DrawFn) -> Conversation:
         found.tool_choice = draw(st.none() | st.just(named) | modes)
         if found.tool_choice is None or found.tool_choice.mode != "none":
             found.parallel = draw(st.sampled_from([None, False]))
+    return found
+
+
+def known_to(dialect: Dialect, said: Conversation) -> Conversation:
+    """What of a call the dialect has words for: the Responses API has none for where to stop."""
+    if dialect is not RESPONSES:
+        return said
+    return replace(said, options={name: value for name, value in said.options.items() if name != "stop"})
+
+
+def meant_to(dialect: Dialect, said: Conversation) -> dict[str, Any]:
+    """What a call means once it was said in the dialect: where others would do otherwise by default, the
+    Responses API is told in so many words."""
+    found = meant(said)
+    if dialect is RESPONSES:
+        found["tools"] = [(*told, strict is True) for *told, strict in found["tools"]]
+        found["options"] = {**found["options"], "store": False}
     return found
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.usage import Usage
 from gateway.wire.answered import Answer, Began, Used
-from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
+from gateway.wire.dialect import ANTHROPIC, CHAT, RESPONSES, Dialect
 from gateway.wire.dialects.openai_chat import MAX_TOKENS
 from gateway.wire.json import dumps, read_object
 from gateway.wire.speech import speech_of
@@ -31,7 +31,7 @@ def test_what_every_dialect_knows_is_kept(dialect: Dialect, answer: Answer) -> N
     found = dialect.read_answer(read_object(dumps(dialect.write_answer(answer))))
     assert found is not None
     assert heard(found) == heard(answer)
-    assert (found.id, found.model) == (answer.id, answer.model)
+    assert (found.id.removeprefix("resp_"), found.model) == (answer.id, answer.model)
 
 
 @PAIR
@@ -76,6 +76,11 @@ def tables(numbers: st.SearchStrategy[Any]) -> dict[Dialect, st.SearchStrategy[d
             *("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"),
             output_tokens_details=table("thinking_tokens") | numbers,
         ),
+        RESPONSES: table(
+            *("input_tokens", "output_tokens", "total_tokens"),
+            input_tokens_details=of_input,
+            output_tokens_details=of_output,
+        ),
     }
 
 
@@ -102,7 +107,12 @@ def anthropic_totals(table: dict[str, Any]) -> tuple[int, int]:
     return sum(count(table.get(name)) for name in names), count(table.get("output_tokens"))
 
 
-TOTALS = {CHAT: chat_totals, ANTHROPIC: anthropic_totals}
+def responses_totals(table: dict[str, Any]) -> tuple[int, int]:
+    """What was cached is in `input_tokens`, thoughts are in `output_tokens`; both are always told."""
+    return table["input_tokens"], table["output_tokens"]
+
+
+TOTALS = {CHAT: chat_totals, ANTHROPIC: anthropic_totals, RESPONSES: responses_totals}
 
 
 @EACH

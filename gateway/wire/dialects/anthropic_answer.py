@@ -15,6 +15,7 @@ from gateway.wire.answered import (
     Candidate,
     Said,
 )
+from gateway.wire.citation import anthropic_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.anthropic_request import NAME, arguments_of
 from gateway.wire.json import dumps
@@ -187,7 +188,7 @@ def _block(part: Said) -> dict[str, Any] | None:
     if isinstance(part, Text):
         block: dict[str, Any] = {"type": "text", "text": part.text}
         if part.citations:
-            block["citations"] = part.citations
+            block["citations"] = [anthropic_of(citation) for citation in part.citations]
         return block if part.text else None
     if isinstance(part, ToolCall):
         return {

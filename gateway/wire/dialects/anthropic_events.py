@@ -26,6 +26,7 @@ from gateway.wire.answered import (
     Sealed,
     Used,
 )
+from gateway.wire.citation import anthropic_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.anthropic_answer import (
     REASONS,
@@ -152,11 +153,26 @@ def _index(fields: Mapping[str, Any]) -> int:
 
 
 class EventWriter:
-    """Writes one stream for a caller. The end is told at `Done`: chat tells usage after the reason."""
+    """Writes one stream for a caller. The end is told at `Done`: chat tells usage after the reason. One block
+    follows the other here: what comes of a call while another is open waits until that is closed."""
 
-    __slots__ = ("_around", "_calls", "_ended", "_has_refused", "_parts", "_places", "_usage")
+    __slots__ = (
+        "_around",
+        "_calls",
+        "_ended",
+        "_has_refused",
+        "_held",
+        "_open",
+        "_parts",
+        "_places",
+        "_usage",
+    )
 
     def __init__(self) -> None:
+        self._open: int | None = None
+        """The part that is open."""
+        self._held: dict[int, list[Event]] = {}
+        """Index of a part that waits → what has come of it."""
         self._parts: dict[int, Said] = {}
         self._around: dict[int, Around] = {}
         """Index of a part → what is written around each piece of it."""
@@ -168,17 +184,29 @@ class EventWriter:
 
     def write(self, event: Event) -> bytes:
         """The bytes of whole events; b"" for what says nothing yet."""
-        kind = type(event)
-        if kind is Piece:
-            return self._piece(event)  # type: ignore[arg-type]
+        if self._held and self._holds(event):
+            return b""
+        if type(event) is Piece:
+            return self._piece(event)
+        out = self._written(event)
+        return out + self._released() if self._held else out
+
+    def _written(self, event: Event) -> bytes:
+        if isinstance(event, Piece):
+            return self._piece(event)
         if isinstance(event, Opened):
+            if self._open is not None:
+                self._held[event.index] = [event]
+                return b""
             return self._opened(event)
         if isinstance(event, Closed):
+            if event.index == self._open:
+                self._open = None
             return self._about(event.index, {"type": "content_block_stop"})
         if isinstance(event, Sealed):
             return self._sealed(event)
         if isinstance(event, Cited):
-            told = {"type": "citations_delta", "citation": event.citation}
+            told = {"type": "citations_delta", "citation": anthropic_of(event.citation)}
             return self._about(event.index, {"type": "content_block_delta", "delta": told})
         if isinstance(event, Began):
             return self._began(event)
@@ -194,6 +222,8 @@ class EventWriter:
 
     def pieces(self, several: Pieces) -> bytes:
         """The bytes of an event for each of them."""
+        if self._held and self._holds(Piece(several.index, several.text)):
+            return b""
         around = self._around.get(several.index)
         if around is None:
             if several.index not in self._places:
@@ -216,8 +246,24 @@ class EventWriter:
         }
         return _event("message_start", {"type": "message_start", "message": message})
 
+    def _holds(self, event: Event) -> bool:
+        """True if it is of a part that waits, and now waits too."""
+        if isinstance(event, Opened | Piece | Sealed | Cited | Closed) and event.index in self._held:
+            self._held[event.index].append(event)
+            return True
+        return False
+
+    def _released(self) -> bytes:
+        """What has waited, until a part is open again."""
+        out = b""
+        while self._held and self._open is None:
+            held = self._held.pop(next(iter(self._held)))
+            out += b"".join([self._written(event) for event in held])
+        return out
+
     def _opened(self, event: Opened) -> bytes:
         part = event.part
+        self._open = event.index
         block: dict[str, Any]
         if isinstance(part, ToolCall):
             self._calls = True
@@ -262,6 +308,9 @@ class EventWriter:
         return _event(fields["type"], fields)
 
     def _done(self) -> bytes:
+        waited = b""
+        while self._held and self._open is not None:
+            waited += self._written(Closed(self._open)) + self._released()
         ended = self._ended
         delta = {
             "stop_reason": stop_reason_of(
@@ -270,7 +319,8 @@ class EventWriter:
             "stop_sequence": ended.stop_sequence or None,
         }
         told = {"type": "message_delta", "delta": delta, "usage": write_usage(self._usage)}
-        return _event("message_delta", told) + _event("message_stop", {"type": "message_stop"})
+        end = _event("message_delta", told) + _event("message_stop", {"type": "message_stop"})
+        return waited + end
 
 
 def _event(name: str, fields: dict[str, Any]) -> bytes:

@@ -22,12 +22,13 @@ from gateway.wire.answered import (
     Sealed,
     Used,
 )
-from gateway.wire.citation import annotations_of, citations_of
+from gateway.wire.citation import PLACE, annotations_of, citations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.chat_answer import REASONS, WORDS, parts_in, sealed_in, write_usage
 from gateway.wire.dialects.openai_chat import read_error_object, read_usage, status_of
 from gateway.wire.glance import MARK, Around, around_mark
 from gateway.wire.json import dumps, try_object
+from gateway.wire.logprobs import with_bytes
 from gateway.wire.shape import objects, table, text
 
 _DONE = b"data: [DONE]\n\n"
@@ -36,7 +37,7 @@ _DONE = b"data: [DONE]\n\n"
 class EventReader:
     """Events of one provider's stream of one choice, read one by one."""
 
-    __slots__ = ("_began", "_finished", "_kind", "_last", "_next", "_open", "_tools", "unknown")
+    __slots__ = ("_began", "_finished", "_kind", "_last", "_next", "_open", "_texts", "_tools", "unknown")
 
     def __init__(self) -> None:
         self._began = self._finished = False
@@ -44,6 +45,8 @@ class EventReader:
         """What the open part is; None if none is open."""
         self._open = -1
         self._next = 0
+        self._texts = 0
+        """How many texts were opened."""
         self._tools: dict[int, tuple[int, str]] = {}
         """A tool call's own index → its part's, and its id."""
         self._last = 0
@@ -82,17 +85,22 @@ class EventReader:
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if type(thought) is str and thought:
             yield from self._more(Thinking, thought)
-        content = delta.get("content")
-        if type(content) is str and content:
-            yield from self._more(Text, content)
+        odds = choice.get("logprobs")
+        odds = table(odds) if odds else {}
+        content, told = delta.get("content"), _odds(odds, "content")
+        if type(content) is str and (content or told):
+            yield from self._more(Text, content, told)
         for part in parts_in(content):
             if part.text:
                 yield from self._more(type(part), part.text)
         refusal = delta.get("refusal")
         if type(refusal) is str and refusal:
-            yield from self._more(Refusal, refusal)
+            yield from self._more(Refusal, refusal, _odds(odds, "refusal"))
         if self._kind is Text:
             for citation in citations_of(delta.get("annotations"), ""):
+                if self._texts > 1:
+                    # Its place is one in all texts: where this one begins among them is not known here.
+                    citation.pop(PLACE, None)
                 yield Cited(self._open, citation)
         for call in objects(delta.get("tool_calls")):
             yield from self._tool(call)
@@ -102,11 +110,16 @@ class EventReader:
             yield from self._close()
             yield Ended(REASONS.get(reason, answered.STOP))
 
-    def _more(self, kind: type[Text] | type[Thinking] | type[Refusal], piece: str) -> Iterator[Event]:
+    def _more(
+        self,
+        kind: type[Text] | type[Thinking] | type[Refusal],
+        piece: str,
+        odds: list[dict[str, Any]] | None = None,
+    ) -> Iterator[Event]:
         if self._kind is not kind:
             yield from self._close()
             yield self._opened(kind(""))
-        yield Piece(self._open, piece)
+        yield Piece(self._open, piece, odds)
 
     def _tool(self, call: Mapping[str, Any]) -> Iterator[Event]:
         at, function = call.get("index"), table(call.get("function"))
@@ -128,12 +141,18 @@ class EventReader:
     def _opened(self, part: Said) -> Opened:
         self._kind, self._open = type(part), self._next
         self._next += 1
+        self._texts += self._kind is Text
         return Opened(self._open, part)
 
     def _close(self) -> Iterator[Event]:
         if self._kind is not None:
             self._kind = None
             yield Closed(self._open)
+
+
+def _odds(told: Mapping[str, Any], of: str) -> list[dict[str, Any]] | None:
+    """The logprobs in a choice's; None if there are none."""
+    return ([*objects(told.get(of))] or None) if told else None
 
 
 class EventWriter:
@@ -224,7 +243,12 @@ class EventWriter:
 
     def _piece(self, event: Piece) -> bytes:
         self._take(event.index, event.text)
-        return self._chunk(self._delta(event.index, event.text))
+        delta = self._delta(event.index, event.text)
+        if event.logprobs is None:
+            return self._chunk(delta)
+        odds: dict[str, Any] = {"content": None, "refusal": None}
+        odds["refusal" if "refusal" in delta else "content"] = [*with_bytes(event.logprobs, None)]
+        return self._chunk(delta, logprobs=odds)
 
     def _take(self, index: int, piece: str) -> None:
         """Keeps what is asked for later: thoughts, for their seal, and how long the content is."""
@@ -250,8 +274,10 @@ class EventWriter:
         part.signature = event.signature
         return self._chunk({"thinking_blocks": sealed_in(part)})
 
-    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _chunk(
+        self, delta: dict[str, Any], reason: str | None = None, logprobs: dict[str, Any] | None = None
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return b"data: %b\n\n" % dumps({**self._head, "choices": [choice]})
 
     def _done(self) -> bytes:

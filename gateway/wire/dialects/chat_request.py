@@ -104,6 +104,8 @@ def read_request(fields: Mapping[str, Any]) -> Conversation:
     _read_choice(fields, found)
     tokens, newer = fields.get("max_tokens"), fields.get("max_completion_tokens")
     found.cap_tokens = tokens if newer is None else newer
+    if newer is not None:
+        found.cap_field = "max_completion_tokens"
     form = table(fields.get("response_format"))
     if form.get("type") == "json_object":
         found.form = Form("json_object")

@@ -1,7 +1,7 @@
 """OpenAI's Responses API: whole answers, read into the neutral form and written from it.
 
 Facts: openai-openapi 2.3.0 and recorded traffic. An answer is a list of items; each part of the neutral form
-is one item. What of a response only repeats its request is not told again: an answer does not know it.
+is one item.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from typing import Any
 from gateway.usage import Usage, split_usage
 from gateway.wire import answered
 from gateway.wire.answered import Answer, Candidate, Said
+from gateway.wire.citation import citations_of, part_annotations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.openai_chat import MAX_TOKENS
+from gateway.wire.dialects.responses_repeated import DEFAULTS
 from gateway.wire.dialects.responses_request import NAME, thought_in
+from gateway.wire.logprobs import with_bytes
 from gateway.wire.seal import seal_for
 from gateway.wire.shape import counted, objects, table, text
 
@@ -106,7 +109,8 @@ def _parts_of(item: Mapping[str, Any]) -> Iterator[Said]:
     if kind == "message":
         for part in objects(item.get("content")):
             if part.get("type") == "output_text":
-                yield Text(text(part.get("text")))
+                said = text(part.get("text"))
+                yield Text(said, citations=[*citations_of(part.get("annotations"), said)] or None)
             elif part.get("type") == "refusal":
                 yield Refusal(text(part.get("refusal")))
     elif kind == "function_call":
@@ -138,7 +142,7 @@ def write_answer(answer: Answer) -> dict[str, Any]:
         is_last = at == len(parts) - 1
         status = "incomplete" if is_last and reason in INCOMPLETE else "completed"
         items.append(item_of(part, item_id(part, answer.id, at), status))
-    logprobs = [*objects(table(candidate.logprobs).get("content"))]
+    logprobs = [*with_bytes(objects(table(candidate.logprobs).get("content")), [])]
     for item in items:
         if logprobs and item["type"] == "message":
             item["content"][0]["logprobs"] = logprobs
@@ -187,7 +191,8 @@ def content_of(part: Text | Refusal) -> dict[str, Any]:
     """A text as the content of a message."""
     if isinstance(part, Refusal):
         return {"type": "refusal", "refusal": part.text}
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": part.text}
+    cited = [*part_annotations_of(part.citations or (), len(part.text))]
+    return {"type": "output_text", "annotations": cited, "logprobs": [], "text": part.text}
 
 
 def response(
@@ -201,26 +206,12 @@ def response(
         "object": "response",
         "created_at": answer.created_s,
         "status": status,
-        "background": False,
         "error": None,
         "incomplete_details": None if why is None else {"reason": why},
-        "instructions": None,
-        "max_output_tokens": None,
         "model": answer.model,
         "output": items,
-        "parallel_tool_calls": True,
-        "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None},
-        "store": False,
-        "temperature": None,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": None,
-        "truncation": "disabled",
         "usage": None if usage is None else write_usage(usage),
-        "user": None,
-        "metadata": {},
+        **(DEFAULTS if answer.repeats is None else answer.repeats),
     }
     if usage is not None and usage.service_tier:
         fields["service_tier"] = usage.service_tier

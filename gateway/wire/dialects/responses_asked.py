@@ -19,7 +19,14 @@ from gateway.wire.conversation import (
     ToolResult,
     Toward,
 )
-from gateway.wire.dialects.responses_request import CAP_FIELD, ENCRYPTED, LOGPROBS, NAME, SAME
+from gateway.wire.dialects.responses_request import (
+    CAP_FIELD,
+    ENCRYPTED,
+    LEAST_CAP_TOKENS,
+    LOGPROBS,
+    NAME,
+    SAME,
+)
 
 _AUDIO_FORMATS: Mapping[str, str] = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav"}
 _SUFFIXES: Mapping[str, str] = {"application/pdf": ".pdf", "text/plain": ".txt", "text/markdown": ".md"}
@@ -28,8 +35,11 @@ _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 def write_cap(fields: dict[str, Any], cap_tokens: int) -> None:
-    """Caps the output of a request."""
-    fields[CAP_FIELD] = cap_tokens
+    """Caps the output of a request, which the caller itself may have capped lower: a cap that is too low is
+    for the provider to refuse, in its own words."""
+    own = fields.get(CAP_FIELD)
+    if type(own) is not int or not 0 < own < cap_tokens:
+        fields[CAP_FIELD] = cap_tokens
 
 
 def write_request(
@@ -41,9 +51,11 @@ def write_request(
     fields: dict[str, Any] = {"model": toward.model, "input": list(_items(said, left)), "store": False}
     if said.system:
         fields["instructions"] = _joined(said.system, left)
+    if said.cap_tokens is not None and said.cap_tokens < LEAST_CAP_TOKENS:
+        left.refuse(said.cap_field, f"below {LEAST_CAP_TOKENS}")
     cap = said.cap_tokens if cap_tokens is None else cap_tokens
     if cap is not None:
-        fields[CAP_FIELD] = cap
+        fields[CAP_FIELD] = max(cap, LEAST_CAP_TOKENS)
     if said.stream:
         fields["stream"] = True
     _write_tools(said, fields, left)

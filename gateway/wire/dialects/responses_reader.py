@@ -1,7 +1,7 @@
 """OpenAI's Responses API: the events of a stream, read into the neutral form.
 
-Facts: openai-openapi 2.3.0 and recorded streams. Items come one after the other; what a tool does that runs
-at the provider is passed over.
+Facts: openai-openapi 2.3.0 and recorded streams. Items come one after the other, but for calls, whose
+arguments may come by turns; what a tool does that runs at the provider is passed over.
 """
 
 from __future__ import annotations
@@ -9,13 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.wire.answered import Began, Closed, Done, Ended, Event, Failed, Opened, Piece, Said, Sealed, Used
+from gateway.wire.answered import (
+    Began,
+    Cited,
+    Closed,
+    Done,
+    Ended,
+    Event,
+    Failed,
+    Opened,
+    Piece,
+    Said,
+    Sealed,
+    Used,
+)
+from gateway.wire.citation import citations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.responses_answer import made_s, read_usage, reason_of
 from gateway.wire.dialects.responses_failure import failure_in_event
 from gateway.wire.dialects.responses_request import NAME
 from gateway.wire.json import try_object
-from gateway.wire.shape import table, text
+from gateway.wire.shape import objects, table, text
 
 _PARTS: Mapping[str, type[Text] | type[Refusal]] = {"output_text": Text, "refusal": Refusal}
 _OURS = frozenset({"message", "function_call", "reasoning"})
@@ -36,13 +50,15 @@ _Key = tuple[int, int]
 class EventReader:
     """Events of one provider's stream, read one by one. `unknown` counts types that it has no word for."""
 
-    __slots__ = ("_began", "_calls", "_next", "_open", "_parts", "_said", "_thoughts", "unknown")
+    __slots__ = ("_began", "_calls", "_cited", "_next", "_open", "_parts", "_said", "_thoughts", "unknown")
 
     def __init__(self) -> None:
         self._began = self._calls = False
         self._parts: dict[_Key, int] = {}
-        self._open: int | None = None
-        """The part that is open."""
+        self._open: dict[int, type] = {}
+        """The parts that are open, and what they are: several only of calls."""
+        self._cited: set[int] = set()
+        """Texts of which a citation has come."""
         self._next = 0
         self._said: set[int] = set()
         """Parts of which some text has come."""
@@ -110,36 +126,52 @@ class EventReader:
             self._note(kind)
 
     def _part_done(self, fields: Mapping[str, Any]) -> Iterator[Event]:
+        index, part = self._parts.get(_place(fields)), table(fields.get("part"))
+        if index is not None and index not in self._cited:
+            yield from self._cite(index, part.get("annotations"), text(part.get("text")))
         yield from self._close(_place(fields))
+
+    def _annotation(self, fields: Mapping[str, Any]) -> Iterator[Event]:
+        index = self._parts.get(_place(fields))
+        if index is not None:
+            yield from self._cite(index, [fields.get("annotation")], "")
+
+    def _cite(self, index: int, annotations: Any, content: str) -> Iterator[Event]:
+        if self._open.get(index) is Text:
+            for citation in citations_of(annotations, content):
+                self._cited.add(index)
+                yield Cited(index, citation)
 
     # text
 
     def _text_delta(self, fields: Mapping[str, Any]) -> Iterator[Event]:
-        yield from self._text(fields, Text, text(fields.get("delta")))
+        odds = fields.get("logprobs")
+        yield from self._text(fields, Text, text(fields.get("delta")), odds)
 
     def _refusal_delta(self, fields: Mapping[str, Any]) -> Iterator[Event]:
         yield from self._text(fields, Refusal, text(fields.get("delta")))
 
     def _text(
-        self, fields: Mapping[str, Any], kind: type[Text] | type[Refusal], piece: str
+        self, fields: Mapping[str, Any], kind: type[Text] | type[Refusal], piece: str, odds: Any = None
     ) -> Iterator[Event]:
         key = _place(fields)
-        if key not in self._parts:
+        # What goes on after another item began is a part of its own: a part that ended does not go on.
+        if key not in self._parts or (piece and self._parts[key] not in self._open):
             yield from self._opened(key, kind(""))
-        yield from self._more(key, piece)
+        yield from self._more(key, piece, [*objects(odds)] or None if odds else None)
 
     def _text_done(self, fields: Mapping[str, Any]) -> Iterator[Event]:
-        yield from self._whole_text(fields, Text, text(fields.get("text")))
+        yield from self._whole_text(fields, Text, text(fields.get("text")), fields.get("logprobs"))
 
     def _refusal_done(self, fields: Mapping[str, Any]) -> Iterator[Event]:
         yield from self._whole_text(fields, Refusal, text(fields.get("refusal")))
 
     def _whole_text(
-        self, fields: Mapping[str, Any], kind: type[Text] | type[Refusal], whole: str
+        self, fields: Mapping[str, Any], kind: type[Text] | type[Refusal], whole: str, odds: Any = None
     ) -> Iterator[Event]:
         """The whole text, for who was told none of it in pieces."""
         if self._parts.get(_place(fields)) not in self._said:
-            yield from self._text(fields, kind, whole)
+            yield from self._text(fields, kind, whole, odds)
 
     # arguments
 
@@ -177,14 +209,14 @@ class EventReader:
     def _thinking(self, fields: Mapping[str, Any], id_: str) -> Iterator[Event]:
         """Opens the part of a reasoning item, unless it is there: most tell nothing."""
         key = (_index(fields, "output_index"), -1)
-        if key not in self._parts:
+        if self._parts.get(key) not in self._open:
             yield from self._opened(key, Thinking("", dialect=NAME, id=id_))
 
     # the end
 
     def _end(self, fields: Mapping[str, Any]) -> Iterator[Event]:
         response = table(fields.get("response"))
-        yield from self._close_open()
+        yield from self._close_all()
         yield Ended(reason_of(response, calls=self._calls))
         usage = read_usage(response)
         if usage is not None:
@@ -204,25 +236,29 @@ class EventReader:
     # the parts
 
     def _opened(self, key: _Key, part: Said) -> Iterator[Event]:
-        yield from self._close_open()
-        self._parts[key] = self._open = self._next
+        if {type(part), *self._open.values()} != {ToolCall}:
+            yield from self._close_all()
+        index = self._parts[key] = self._next
+        self._open[index] = type(part)
         self._next += 1
-        yield Opened(self._open, part)
+        yield Opened(index, part)
 
-    def _more(self, key: _Key, piece: str) -> Iterator[Event]:
+    def _more(self, key: _Key, piece: str, odds: list[dict[str, Any]] | None = None) -> Iterator[Event]:
         index = self._parts.get(key)
-        if piece and index is not None:
+        if (piece or odds) and index in self._open:
             self._said.add(index)
-            yield Piece(index, piece)
+            yield Piece(index, piece, odds)
 
     def _close(self, key: _Key) -> Iterator[Event]:
-        if self._open is not None and self._parts.get(key) == self._open:
-            yield from self._close_open()
+        index = self._parts.get(key)
+        if index in self._open:
+            del self._open[index]
+            yield Closed(index)
 
-    def _close_open(self) -> Iterator[Event]:
-        if self._open is not None:
-            yield Closed(self._open)
-            self._open = None
+    def _close_all(self) -> Iterator[Event]:
+        for index in self._open:
+            yield Closed(index)
+        self._open = {}
 
     def _note(self, kind: str) -> None:
         self.unknown[kind[:64]] = self.unknown.get(kind[:64], 0) + 1
@@ -247,6 +283,7 @@ _READERS = {
     "response.content_part.done": EventReader._part_done,
     "response.output_text.delta": EventReader._text_delta,
     "response.output_text.done": EventReader._text_done,
+    "response.output_text.annotation.added": EventReader._annotation,
     "response.refusal.delta": EventReader._refusal_delta,
     "response.refusal.done": EventReader._refusal_done,
     "response.function_call_arguments.delta": EventReader._arguments_delta,

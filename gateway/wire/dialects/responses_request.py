@@ -31,6 +31,8 @@ from gateway.wire.shape import asked_objects, asked_text, bad, objects, table, t
 
 NAME = "responses"
 CAP_FIELD = "max_output_tokens"
+LEAST_CAP_TOKENS = 16
+"""OpenAI refuses a lower one."""
 LOGPROBS = "message.output_text.logprobs"
 """Of `include`: chat's `logprobs: true`."""
 ENCRYPTED = "reasoning.encrypted_content"
@@ -91,7 +93,7 @@ def read_request(fields: Mapping[str, Any]) -> Conversation:
     cap = fields.get(CAP_FIELD)
     if cap is not None and type(cap) is not int:
         raise bad(CAP_FIELD, "a whole number")
-    found.cap_tokens = cap
+    found.cap_tokens, found.cap_field = cap, CAP_FIELD
     found.options = {name: fields[name] for name in SAME if fields.get(name) is not None}
     _read_form(fields, found)
     _read_reasoning(fields, found)
@@ -186,7 +188,9 @@ def _part(part: Mapping[str, Any]) -> Part:
         return Refusal(text(part.get("refusal")))
     if kind == "input_image":
         found = media_of_url("image", text(part.get("image_url")))
-        found.file_id, found.detail = text(part.get("file_id")), text(part.get("detail"))
+        found.file_id, detail = text(part.get("file_id")), text(part.get("detail"))
+        # It must be given here, and "auto" is what would hold anyway.
+        found.detail = "" if detail == "auto" else detail
         return found
     if kind == "input_file":
         return _file(part)

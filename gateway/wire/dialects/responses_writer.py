@@ -14,6 +14,7 @@ from gateway.wire import answered
 from gateway.wire.answered import (
     Answer,
     Began,
+    Cited,
     Closed,
     Done,
     Ended,
@@ -25,6 +26,7 @@ from gateway.wire.answered import (
     Sealed,
     Used,
 )
+from gateway.wire.citation import PLACE, part_annotations_of
 from gateway.wire.conversation import Refusal, Text, Thinking, ToolCall
 from gateway.wire.dialects.responses_answer import (
     INCOMPLETE,
@@ -34,17 +36,19 @@ from gateway.wire.dialects.responses_answer import (
     reason_for,
     response,
 )
-from gateway.wire.json import dumps, loads
+from gateway.wire.json import dumps, loads, try_object
+from gateway.wire.logprobs import with_bytes
 
 
 class _Item:
     """A part on its way."""
 
-    __slots__ = ("id", "is_open", "part", "place", "status", "texts")
+    __slots__ = ("id", "is_open", "logprobs", "part", "place", "status", "texts")
 
     def __init__(self, part: Said, id_: str, place: int) -> None:
         self.part, self.id, self.place = part, id_, place
         self.texts: list[str] = []
+        self.logprobs: list[dict[str, Any]] = []
         self.is_open = True
         self.status = "completed"
 
@@ -59,7 +63,14 @@ class _Item:
 
     def told(self) -> dict[str, Any]:
         """The item as it ended."""
-        return item_of(self.whole(), self.id, self.status)
+        item = item_of(self.whole(), self.id, self.status)
+        if self.logprobs:
+            item["content"][0]["logprobs"] = self.logprobs
+        return item
+
+    def is_whole(self) -> bool:
+        """False for a call whose arguments break off: a provider may tell those of several by turns."""
+        return not isinstance(self.part, ToolCall) or try_object("".join(self.texts).encode()) is not None
 
 
 class EventWriter:
@@ -92,7 +103,7 @@ class EventWriter:
         if isinstance(event, Piece):
             yield from self._piece(event)
         elif isinstance(event, Opened):
-            yield from self._end_items("completed")
+            yield from self._end_items(may_go_on=isinstance(event.part, ToolCall))
             yield from self._opened(event)
         elif isinstance(event, Closed):
             item = self._items.get(event.index)
@@ -103,8 +114,10 @@ class EventWriter:
             item = self._items.get(event.index)
             if item is not None and isinstance(item.part, Thinking):
                 item.part.signature = event.signature
+        elif isinstance(event, Cited):
+            yield from self._cited(event)
         elif isinstance(event, Began):
-            self._answer = Answer(event.id, event.model, created_s=event.created_s)
+            self._answer = Answer(event.id, event.model, created_s=event.created_s, repeats=event.repeats)
             begun = response(self._answer, [], None, None)
             yield self._event("response.created", {"response": begun})
             yield self._event("response.in_progress", {"response": begun})
@@ -128,13 +141,15 @@ class EventWriter:
 
     def _piece(self, event: Piece) -> Iterator[bytes]:
         item = self._items.get(event.index)
-        if item is None or not event.text:
+        if item is None or not (event.text or event.logprobs):
             return
         is_first = not item.texts
         item.texts.append(event.text)
         part = item.part
         if isinstance(part, Text):
-            yield self._within(item, "response.output_text.delta", delta=event.text, logprobs=[])
+            odds = [*with_bytes(event.logprobs, [])] if event.logprobs else []
+            item.logprobs += odds
+            yield self._within(item, "response.output_text.delta", delta=event.text, logprobs=odds)
         elif isinstance(part, Refusal):
             yield self._within(item, "response.refusal.delta", delta=event.text)
         elif isinstance(part, ToolCall):
@@ -145,19 +160,35 @@ class EventWriter:
                 yield self._of(item, "response.reasoning_summary_part.added", summary_index=0, part=begun)
             yield self._of(item, "response.reasoning_summary_text.delta", summary_index=0, delta=event.text)
 
-    def _end_items(self, last_status: str) -> Iterator[bytes]:
-        """Ends the items of which nothing more comes."""
-        for at, item in enumerate(self._closing):
-            is_last = at == len(self._closing) - 1
-            item.status = last_status if is_last else "completed"
+    def _cited(self, event: Cited) -> Iterator[bytes]:
+        item = self._items.get(event.index)
+        if item is None or not isinstance(item.part, Text):
+            return
+        size = sum(map(len, item.texts))
+        known = item.part.citations = item.part.citations or []
+        for annotation in part_annotations_of([event.citation], size):
+            place = annotation["start_index"], annotation["end_index"]
+            known.append({**event.citation, PLACE: place})
+            number, kind = len(known) - 1, "response.output_text.annotation.added"
+            yield self._within(item, kind, annotation_index=number, annotation=annotation)
+
+    def _end_items(self, last_status: str = "completed", *, may_go_on: bool = False) -> Iterator[bytes]:
+        """Ends the items of which nothing more comes; `may_go_on`: but for calls that are not whole."""
+        closing, self._closing = self._closing, []
+        for item in closing:
+            if may_go_on and not item.is_whole():
+                self._closing.append(item)
+                continue
+            item.status = last_status if item is self._order[-1] else "completed"
             yield from self._end_item(item)
-        self._closing = []
 
     def _end_item(self, item: _Item) -> Iterator[bytes]:
         part = item.whole()
         if isinstance(part, Text):
-            yield self._within(item, "response.output_text.done", text=part.text, logprobs=[])
-            yield self._within(item, "response.content_part.done", part=content_of(part))
+            odds = item.logprobs
+            yield self._within(item, "response.output_text.done", text=part.text, logprobs=odds)
+            (content,) = item.told()["content"]
+            yield self._within(item, "response.content_part.done", part=content)
         elif isinstance(part, Refusal):
             yield self._within(item, "response.refusal.done", refusal=part.text)
             yield self._within(item, "response.content_part.done", part=content_of(part))

@@ -409,9 +409,8 @@ def test_a_call_goes_on_as_it_came_but_for_its_model_and_its_cap() -> None:
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"conversation": {"id": "conv_1"}}, "conversation"),
-        ({"background": True}, "background"),
+        ({"background": True, "stream": True}, "stream"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[].item_reference"),
         ({"input": [{"id": "msg_1"}]}, "input[].item_reference"),
