@@ -27,7 +27,7 @@ from gateway.wire.answered import (
     Piece,
 )
 from gateway.wire.conversation import Text, ToolCall
-from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
+from gateway.wire.dialect import ANTHROPIC, CHAT, RESPONSES, Dialect
 from gateway.wire.sse import BadStream
 from gateway.wire.translated import TranslatedStream
 from tests.wire.hub_strategies import (
@@ -131,6 +131,42 @@ def test_anthropic_events_come_in_their_order(answer: Answer, cuts: list[int], u
     assert delta["usage"]["output_tokens"] == answer.usage.total_output
 
 
+def in_items(stream: bytes) -> list[dict[str, Any]]:
+    """A Responses stream's events; they are numbered, an item is added, is told about and is done, and the
+    last event has all of them as they ended."""
+    names = [line[7:] for line in stream.decode().split("\n") if line.startswith("event: ")]
+    found = [json.loads(data) for data in data_in(stream)]
+    assert names == [event["type"] for event in found]
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    assert names[:2] == ["response.created", "response.in_progress"]
+    is_open: dict[int, str] = {}
+    ended: list[dict[str, Any]] = []
+    for event in found[2:-1]:
+        at = event["output_index"]
+        if event["type"] == "response.output_item.added":
+            assert at == len(is_open) + len(ended)
+            is_open[at] = event["item"]["id"]
+        elif event["type"] == "response.output_item.done":
+            assert event["item"]["id"] == is_open.pop(at)
+            ended.append(event["item"])
+        else:
+            assert event["item_id"] == is_open[at]
+    assert is_open == {}
+    assert found[-1]["response"]["output"] == ended
+    return found
+
+
+@SOME
+@given(answer=answers(), cuts=CUTS, usage_first=st.booleans(), provider=st.sampled_from([CHAT, ANTHROPIC]))
+def test_responses_events_come_in_their_order(
+    answer: Answer, cuts: list[int], usage_first: bool, provider: Dialect
+) -> None:
+    stream = written(provider.writer(True), told(answer, cuts, usage_first=usage_first))
+    *_, last = in_items(translated(provider, RESPONSES, [stream])[1])
+    assert answer.usage is not None
+    assert last["response"]["usage"]["output_tokens"] == answer.usage.total_output
+
+
 def chunks(*deltas: dict[str, Any], reason: str | None = "stop") -> bytes:
     """A chat stream of these deltas without its end."""
     found = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
@@ -175,6 +211,8 @@ def test_parts_between_which_others_were_left_out_have_no_gap(dialect: Dialect) 
     assert [call[0] for call in heard_in(read(dialect.reader(), stream)).calls] == ["t3", "t7"]
     if dialect is ANTHROPIC:
         in_order(stream)
+    elif dialect is RESPONSES:
+        in_items(stream)
 
 
 def test_stream_that_gave_no_reason_is_not_ended_for_its_provider() -> None:
