@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.clock import monotonic_s, now_s
-from gateway.link.traces import Answered, Origin, Same, pack, same
+from gateway.link.traces import Answered, Origin, Same, last_began_s, pack, same
 from gateway.policy.snapshot import Key, Model, Target, Traces
 from gateway.telemetry.meters import Meters
 from gateway.telemetry.trace_context import KEPT_STATE_BYTES, Parent, context_lines, threshold
@@ -40,8 +40,9 @@ _NUMBERS = frozenset(
     }
 )
 """Fields of a request that are told if they are numbers."""
+_TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
 _CHOICES = {
-    "service_tier": frozenset({"auto", "default", "flex", "scale", "priority"}),
+    "service_tier": _TIERS,
     "reasoning_effort": frozenset({"none", "minimal", "low", "medium", "high", "xhigh"}),
 }
 """Fields of a request that are told if they hold one of these words."""
@@ -148,7 +149,8 @@ class Traced(Untraced):
         told = {
             "number": exchange.attempts,
             "to": self._place(exchange.target, exchange.call.endpoint),
-            "start": _began_s(exchange) - exchange.started_s,
+            "start": last_began_s(exchange.started_s, exchange.dialled_s, exchange.upstream_s, exchange.story)
+            - exchange.started_s,
             "end": ended_s - exchange.started_s,
             "outcome": failure.reason or "refused",
             "status": 0 if attempt.answer is None else attempt.answer.status,
@@ -162,7 +164,7 @@ class Traced(Untraced):
         exchange.story = [*exchange.story, told]
 
     def ended(self, exchange: Exchange, ended_s: float) -> None:
-        if self._is_sampled(exchange):
+        if exchange.request_id[16:] < self._below if exchange.parent is None else self._is_sampled(exchange):
             why = "sampled"
         elif exchange.outcome in self._kept_outcomes:
             why = "error"
@@ -177,9 +179,14 @@ class Traced(Untraced):
         self._meters.traced(why)
         self._send(self._packed(exchange, ended_s, why))
 
-    def _content(self, exchange: Exchange, why: str) -> Mapping[str, Any] | None:
-        """Nobody's."""
-        return None
+    def _more(self, exchange: Exchange, why: str) -> dict[str, Any] | None:
+        """What few records have."""
+        more: dict[str, Any] = {}
+        if exchange.story:
+            more["story"] = exchange.story
+        if exchange.admission.endpoint.passing is not None:
+            more["method"] = exchange.request.head.method.decode()
+        return more or None
 
     def _place(self, target: Target, endpoint: str) -> Same:
         """Where an attempt goes; made once per policy."""
@@ -199,41 +206,36 @@ class Traced(Untraced):
             )
         return found
 
-    def _shared_by(self, exchange: Exchange, endpoint: str) -> _Shared:
-        key, target, model = exchange.key, exchange.target, exchange.model or exchange.model_label
-        found = self._shared.get((key, model, target, endpoint))
-        if found is None:
-            assert key is not None and exchange.snapshot is not None
-            members: dict[str, Any] = {
-                "operation": OPERATIONS.get(endpoint, endpoint),
-                "model": exchange.model_label,
-                "team": key.team,
-                "key": key.name,
-                "policy": exchange.snapshot.hash,
-            }
-            if target is not None:
-                members["to"] = self._place(target, endpoint)
-            found = self._shared[key, model, target, endpoint] = _Shared(same(members))
+    def _share(self, exchange: Exchange, endpoint: str) -> _Shared:
+        key, target = exchange.key, exchange.target
+        assert key is not None and exchange.snapshot is not None
+        members: dict[str, Any] = {
+            "operation": OPERATIONS.get(endpoint, endpoint),
+            "model": exchange.model_label,
+            "team": key.team,
+            "key": key.name,
+            "policy": exchange.snapshot.hash,
+        }
+        if target is not None:
+            members["to"] = self._place(target, endpoint)
+        index = (key, exchange.model or exchange.model_label, target, endpoint)
+        found = self._shared[index] = _Shared(same(members))
         return found
 
     def _packed(self, exchange: Exchange, ended_s: float, why: str) -> bytes:
+        # As few calls as can be: between the other things that a call does each costs twice of what it does
+        # in a loop of its own.
         parent, call, usage, target = exchange.parent, exchange.call, exchange.usage, exchange.target
-        admission = exchange.admission
-        shared = self._shared_by(exchange, admission.endpoint.kind if call is None else call.endpoint)
-        more = self._content(exchange, why)
-        if exchange.story:
-            more = {**(more or {}), "story": exchange.story}
-        if admission.endpoint.passing is not None:
-            more = {**(more or {}), "method": exchange.request.head.method.decode()}
+        endpoint = exchange.admission.endpoint.kind if call is None else call.endpoint
+        index = (exchange.key, exchange.model or exchange.model_label, target, endpoint)
+        shared = self._shared.get(index) or self._share(exchange, endpoint)
+        began_s, first_s = exchange.started_s, exchange.first_token_s
         return pack(
             (
                 shared.written,
                 exchange.request_id.decode(),
                 now_s(),
-                exchange.started_s,
-                ended_s,
-                _began_s(exchange),
-                exchange.first_token_s,
+                (began_s, exchange.dialled_s, exchange.upstream_s, first_s, ended_s),
                 exchange.outcome,
                 exchange.error_type,
                 exchange.attempt_outcome,
@@ -242,9 +244,15 @@ class Traced(Untraced):
                 exchange.cost_nanousd,
                 None if parent is None else _origin(parent),
                 None if call is None else (call.stream, _asked(call.fields)),
-                None if usage is None else (usage.estimated, usage.by_kind(), _tier(usage.service_tier)),
+                None
+                if usage is None
+                else (
+                    usage.estimated,
+                    usage.by_kind(),
+                    usage.service_tier if usage.service_tier in _TIERS else "",
+                ),
                 _NO_ANSWER if target is None else _answered(exchange, target, shared.models),
-                more,
+                self._more(exchange, why),
             )
         )
 
@@ -262,24 +270,25 @@ class TracedWithContent(Traced):
         is_kept = key is not None and key.name in self._keys and self._is_sampled(exchange)
         return Recording(self._most) if is_kept else None
 
-    def _content(self, exchange: Exchange, why: str) -> Mapping[str, Any] | None:
+    def _more(self, exchange: Exchange, why: str) -> dict[str, Any] | None:
+        more = super()._more(exchange, why)
         if exchange.key is None or exchange.key.name not in self._keys or why != "sampled":
-            return None
+            return more
         if exchange.call is None or not exchange.call.fields:
-            return None
-        found: dict[str, Any] = {}
+            return more
+        more = more or {}
         asked, recording = exchange.request.body, exchange.recording
         if exchange.call.own is not None:
-            found["dialect"] = exchange.admission.endpoint.dialect.name
+            more["dialect"] = exchange.admission.endpoint.dialect.name
         answered = b"" if exchange.answer is None else dumps(exchange.answer)
         if recording is not None:
             answered = recording.data
         too_long = len(asked) > self._most or len(answered) > self._most
         if too_long or (recording is not None and recording.too_long):
-            found["too_long"] = True
-        found["request"] = asked.decode(errors="replace") if len(asked) <= self._most else ""
-        found["answer"] = answered.decode(errors="replace") if len(answered) <= self._most else ""
-        return found
+            more["too_long"] = True
+        more["request"] = asked.decode(errors="replace") if len(asked) <= self._most else ""
+        more["answer"] = answered.decode(errors="replace") if len(answered) <= self._most else ""
+        return more
 
 
 def tracer_of(rule: Traces | None, meters: Meters, send: Callable[[bytes], None]) -> Untraced:
@@ -296,23 +305,9 @@ def attempt_span(request_id: bytes, number: int) -> bytes:
     return b"%016x" % ((int(request_id[:16], 16) + number - 1) % 2**64)
 
 
-def _began_s(exchange: Exchange) -> float:
-    """When the last attempt began, after those that failed: it dialled, or had a connection and sent."""
-    after_s = exchange.started_s
-    if exchange.story:
-        after_s += exchange.story[-1]["end"]
-    if exchange.dialled_s >= after_s:
-        return exchange.dialled_s
-    return exchange.upstream_s if exchange.upstream_s >= after_s else after_s
-
-
 def _origin(parent: Parent) -> Origin:
     state = parent.state.decode("latin-1") if len(parent.state) <= KEPT_STATE_BYTES else ""
     return parent.trace_id.decode(), parent.span_id.decode(), state
-
-
-def _tier(name: str) -> str:
-    return name if name in _CHOICES["service_tier"] else ""
 
 
 def _asked(fields: Mapping[str, Any]) -> dict[str, object]:

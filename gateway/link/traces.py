@@ -13,6 +13,9 @@ import orjson
 
 Same = orjson.Fragment
 """An object that is written already: the members of a record that many calls share."""
+Times = tuple[float, float, float, float, float]
+"""When the call began, dialled last, had a connection and sent last, had its first token (0.0: never), and
+ended; on one clock."""
 Origin = tuple[str, str, str]
 """The caller's trace id, span id and tracestate ("" if it sent none, or one that is too long)."""
 Call = tuple[bool, Mapping[str, object]]
@@ -25,10 +28,7 @@ Packed = tuple[
     Same,
     str,
     float,
-    float,
-    float,
-    float,
-    float,
+    Times,
     str,
     str,
     str,
@@ -41,8 +41,7 @@ Packed = tuple[
     Answered,
     Mapping[str, Any] | None,
 ]
-"""What is shared; the request id; the time of day at the end; then, on one clock, when the call began and
-ended, when its last attempt began, and its first token (0.0: none); outcome, error type, what the last
+"""What is shared; the request id; the time of day at the end; times; outcome, error type, what the last
 attempt failed of; status, attempts, cost; what there is of the rest; and members that few records have."""
 
 
@@ -56,19 +55,33 @@ def pack(record: Packed) -> bytes:
     return orjson.dumps(record, None, orjson.OPT_APPEND_NEWLINE)
 
 
+def last_began_s(
+    started_s: float, dialled_s: float, sent_s: float, story: Sequence[Mapping[str, Any]]
+) -> float:
+    """When the last attempt began, after those that failed: it dialled, or had a connection and sent."""
+    after_s = started_s
+    if story:
+        after_s += story[-1]["end"]
+    if dialled_s >= after_s:
+        return dialled_s
+    return sent_s if sent_s >= after_s else after_s
+
+
 def unpack(line: bytes) -> dict[str, Any]:
     """The record of a call. Times are seconds since its start, but for `ended`, which is the time of day.
     ValueError: it is none."""
     (
-        shared, request_id, ended, began_s, ended_s, last_s, first_token_s, outcome, error, last,
-        status, attempts, cost, origin, call, spent, (model, reasons), more,
+        shared, request_id, ended, times, outcome, error, last, status, attempts, cost,
+        origin, call, spent, (model, reasons), more,
     ) = orjson.loads(line)  # fmt: skip
+    started_s, dialled_s, sent_s, first_token_s, ended_s = times
+    more = more or {}
     record: dict[str, Any] = {
         "trace": request_id,
         "span": request_id[16:],
         "first": request_id[:16],
         "ended": ended,
-        "took": ended_s - began_s,
+        "took": ended_s - started_s,
         "outcome": outcome,
         "error": error,
         "status": status,
@@ -84,9 +97,10 @@ def unpack(line: bytes) -> dict[str, Any]:
     if call is not None:
         record["stream"], record["asked"] = call
     if "to" in shared:
-        record["start"], record["last"] = last_s - began_s, last
+        began_s = last_began_s(started_s, dialled_s, sent_s, more.get("story", ()))
+        record["start"], record["last"] = began_s - started_s, last
     if first_token_s:
-        record["first_token"] = first_token_s - began_s
+        record["first_token"] = first_token_s - started_s
     if spent is not None:
         record["estimated"], record["usage"], tier = spent
         if tier:
@@ -95,4 +109,4 @@ def unpack(line: bytes) -> dict[str, Any]:
         record["answered_by"] = model
     if reasons:
         record["reasons"] = reasons
-    return record | (more or {})
+    return record | more

@@ -32,8 +32,8 @@ from tests.running import KEY, Gateway, eventually, policy_for
 RECORD = pack(
     (
         same({"operation": "chat", "model": "m", "team": "t", "key": "k", "policy": "p"}),
-        "2" * 32, 1e9, 1.0, 2.0, 1.0, 0.0, "refused", "policy_x", "", 403, 0, None, None, None, None,
-        ("", ()), None,
+        "2" * 32, 1e9, (1.0, 0.0, 0.0, 0.0, 2.0), "refused", "policy_x", "", 403, 0, None,
+        None, None, None, ("", ()), None,
     )
 )  # fmt: skip
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
