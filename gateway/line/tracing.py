@@ -181,12 +181,15 @@ class Traced(Untraced):
 
     def _more(self, exchange: Exchange, why: str) -> dict[str, Any] | None:
         """What few records have."""
+        passes = exchange.admission.endpoint.passing is not None
+        if not exchange.story and not passes:
+            return None
         more: dict[str, Any] = {}
         if exchange.story:
             more["story"] = exchange.story
-        if exchange.admission.endpoint.passing is not None:
+        if passes:
             more["method"] = exchange.request.head.method.decode()
-        return more or None
+        return more
 
     def _place(self, target: Target, endpoint: str) -> Same:
         """Where an attempt goes; made once per policy."""
