@@ -1,20 +1,29 @@
 """What single pieces of the line cost: python benchmarks/micro.py [part of a name]."""
 
 import sys
+import tempfile
 import timeit
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 from machine import description
 from systems import KEY, Upstream, policy, request_body
 
+from gateway.line.endpoints import endpoint_of
+from gateway.line.exchange import Exchange
+from gateway.line.tracing import tracer_of
 from gateway.policy.compile import compile_policy
 from gateway.policy.decide import Facts, State, decide
 from gateway.policy.load import load_text, secret_reader
+from gateway.policy.sampling import Sampling
 from gateway.policy.snapshot import Snapshot
 from gateway.pricing.catalogue import Catalogue
+from gateway.telemetry.meters import Meters
+from gateway.telemetry.slots import SlotFile
 from gateway.usage import Usage
 from gateway.wire.conversation import Toward
 from gateway.wire.dialect import ANTHROPIC, CHAT, Dialect
@@ -121,6 +130,42 @@ def translated() -> Iterator[tuple[str, Piece]]:
     yield "answer relayed, 0.9 KB", lambda: relay.told(try_object(_ANSWER) or {}, _ANSWER, 0.0)
 
 
+def traced() -> Iterator[tuple[str, Piece]]:
+    """What traces cost a call, in the head it sends and at its end, if none is kept, or each."""
+    answer = try_object(_ANSWER) or {}
+    stream = AnswerStream(strips_usage=True)
+    for part in (*(event(i) for i in range(100)), event(100).replace(b"null}]", b'"stop"}]')):
+        stream.feed(part)
+    with tempfile.TemporaryDirectory() as folder:
+        meters = Meters(SlotFile.create(Path(folder) / "slots"))
+        for ratio, name in ((0.0, "not kept"), (1.0, "kept")):
+            for is_stream in (False, True):
+                snapshot = _snapshot(Sampling(ratio))
+                tracer = tracer_of(snapshot.traces, meters, lambda line: None)
+                exchange = _ended(snapshot)
+                exchange.answer, exchange.stream = (None, stream) if is_stream else (answer, None)
+                what = f"{name}, {'stream' if is_stream else 'plain'}"
+                yield f"trace, {what}: context", partial(tracer.context, exchange)
+                yield f"trace, {what}: end", partial(tracer.ended, exchange, exchange.started_s + 0.002)
+
+
+def _ended(snapshot: Snapshot) -> Exchange:
+    """A call that has had its answer, as far as traces look at it."""
+    line: Any = SimpleNamespace(snapshot=snapshot, limits=None)
+    exchange = Exchange(line, cast(Any, None), cast(Any, SimpleNamespace(received_s=1000.0)))
+    endpoint = endpoint_of(b"POST", b"/v1/chat/completions", snapshot.passages)
+    exchange.key = key = snapshot.key_of(KEY.encode())
+    assert key is not None
+    exchange.admission = cast(Any, SimpleNamespace(endpoint=endpoint))
+    exchange.call = read_call("chat", request_body("plain"))
+    exchange.model = key.models["gpt-4o-mini"]
+    exchange.target = exchange.model.targets[0]
+    exchange.attempts, exchange.status, exchange.upstream_s = 1, 200, exchange.started_s
+    exchange.price(Usage(input=212, output=100))
+    exchange.usage = Usage(input=212, output=100)
+    return exchange
+
+
 def pieces() -> Iterator[tuple[str, Piece]]:
     """Names and what they stand for."""
     snapshot = _snapshot()
@@ -148,9 +193,10 @@ def pieces() -> Iterator[tuple[str, Piece]]:
     yield "AnswerStream.feed, 22 KB: 100 events", lambda: stream.feed(block)
     yield "AnswerStream.feed, one event", lambda: stream.feed(one)
     yield from translated()
+    yield from traced()
 
 
-def _snapshot() -> Snapshot:
+def _snapshot(sampling: Sampling | None = None) -> Snapshot:
     environment = {"BENCH_UPSTREAM_KEY": "sk-bench"}
     compiled = compile_policy(
         load_text(policy(Upstream(port=8080, pid=0)), environment),
@@ -158,6 +204,7 @@ def _snapshot() -> Snapshot:
         row_of=lambda _name: 0,
         catalogue=Catalogue(),
         at=datetime.now(UTC),
+        sampling=sampling,
     )
     return Snapshot.from_tables(compiled.tables)
 

@@ -20,6 +20,7 @@ from gateway.line.teller import Teller
 from gateway.line.worker import Ask, Line
 from gateway.link.journal import Journal
 from gateway.link.target_table import TargetTable
+from gateway.link.traces import unpack
 from gateway.policy.compile import compile_policy
 from gateway.policy.load import load_text, secret_reader
 from gateway.policy.sampling import Sampling
@@ -143,7 +144,7 @@ class Relay:
 
     def traced(self) -> list[dict[str, Any]]:
         """The records of calls that became traces."""
-        return [json.loads(line) for line in self.traces]
+        return [unpack(line) for line in self.traces]
 
     def counted(self, name: str, *labels: str) -> int:
         """The raw value of a series: of a histogram how many values it has."""

@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import orjson
-
 from gateway.clock import monotonic_s, now_s
 from gateway.control.exemplars import Exemplars
 from gateway.control.exposition import Series, give_way
 from gateway.control.otel_environment import OtelSettings
+from gateway.link.traces import unpack
 from gateway.telemetry.diagnostics import report, say
 from gateway.telemetry.meters import ControlMeters
 
@@ -139,7 +138,7 @@ class TraceExport:
     def _send(self, batch: list[bytes]) -> None:
         records, is_ok = [], False
         try:
-            records = [orjson.loads(line) for line in batch]
+            records = [unpack(line) for line in batch]
             spans = [span for record in records for span in self._spans_of(record)]
             is_ok = self._exporter.export(spans).value == 0
         except Exception as error:

@@ -140,6 +140,7 @@ class Meters:
         "_purse_misses",
         "_slots",
         "_streams_open",
+        "_traces",
         "_values",
         "overhead",
     )
@@ -149,6 +150,7 @@ class Meters:
         self._values = slots.values
         self._counters: dict[tuple[Metric, tuple[str, ...]], int] = {}
         self._histograms: dict[tuple[Metric, tuple[str, ...]], Histogram] = {}
+        self._traces: dict[str, int] = {}
         self._streams_open = slots.series(table.STREAMS_OPEN, ())
         self._calls_open = slots.series(table.CALLS_OPEN, ())
         self._connections_open = slots.series(table.CONNECTIONS_OPEN, ())
@@ -236,7 +238,10 @@ class Meters:
 
     def traced(self, kept: str) -> None:
         """A call becomes a trace: "sampled", or for being an "error", or "slow"."""
-        self._count(table.TRACES, (kept,))
+        slot = self._traces.get(kept)
+        if slot is None:
+            slot = self._traces[kept] = self._slots.series(table.TRACES, (kept,))
+        self._values[slot] += 1
 
     def trace_dropped(self, calls: int) -> None:
         """Traces that found no room on their way to control."""

@@ -17,6 +17,7 @@ from gateway.control.exemplars import Exemplars
 from gateway.control.exposition import Exposition
 from gateway.control.otel_environment import read_otel
 from gateway.control.otlp import Otlp
+from gateway.link.traces import pack, same
 from gateway.simulator.server import Simulator
 from gateway.telemetry.meters import ControlMeters
 from gateway.telemetry.otlp_names import otlp_name
@@ -28,14 +29,13 @@ from tests.control.conventions import ATTEMPT, CALL, METRICS
 from tests.relaying import CHAT
 from tests.running import KEY, Gateway, eventually, policy_for
 
-RECORD = json.dumps(
-    {
-        "trace": "1" * 32, "span": "2" * 16, "first": "3" * 16, "ended": 1e9, "took": 1.0,
-        "operation": "chat", "model": "m", "team": "t", "key": "k", "policy": "p", "outcome": "refused",
-        "error": "policy_x",
-        "status": 403, "attempts": 0, "cost_nanousd": None,
-    }
-).encode()  # fmt: skip
+RECORD = pack(
+    (
+        same({"operation": "chat", "model": "m", "team": "t", "key": "k", "policy": "p"}),
+        "2" * 32, 1e9, (1.0, 0.0, 0.0, 0.0, 2.0), "refused", "policy_x", "", 403, 0, None,
+        None, None, None, ("", ()), None,
+    )
+)  # fmt: skip
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
