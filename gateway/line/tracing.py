@@ -23,6 +23,7 @@ from gateway.wire.json import dumps
 if TYPE_CHECKING:
     from gateway.line.attempt import Attempt, AttemptFailed
     from gateway.line.exchange import Exchange
+    from gateway.wire.dialect import Dialect
 
 _NEVER_S = float("inf")
 _NUMBERS = frozenset(
@@ -123,8 +124,8 @@ class Traced(Untraced):
         self._slow_s = rule.slow_s or _NEVER_S
         self._meters = meters
         self._send = send
-        self._places: dict[tuple[Target, str], Same] = {}
-        self._shared: dict[tuple[Key | None, Model | str, Target | None, str], _Shared] = {}
+        self._places: dict[tuple[Target, Dialect, str], Same] = {}
+        self._shared: dict[tuple[Key | None, Model | str, Target | None, Dialect, str], _Shared] = {}
 
     def context(self, exchange: Exchange) -> bytes:
         request_id, number = exchange.request_id, exchange.attempts
@@ -148,7 +149,7 @@ class Traced(Untraced):
         assert exchange.target is not None and exchange.call is not None
         told = {
             "number": exchange.attempts,
-            "to": self._place(exchange.target, exchange.call.endpoint),
+            "to": self._place(exchange.target, exchange.admission.endpoint.dialect, exchange.call.endpoint),
             "start": last_began_s(exchange.started_s, exchange.dialled_s, exchange.upstream_s, exchange.story)
             - exchange.started_s,
             "end": ended_s - exchange.started_s,
@@ -191,26 +192,26 @@ class Traced(Untraced):
             more["method"] = exchange.request.head.method.decode()
         return more
 
-    def _place(self, target: Target, endpoint: str) -> Same:
+    def _place(self, target: Target, caller: Dialect, endpoint: str) -> Same:
         """Where an attempt goes; made once per policy."""
-        found = self._places.get((target, endpoint))
+        found = self._places.get((target, caller, endpoint))
         if found is None:
             provider = target.provider
             url = f"{provider.scheme}://{provider.authority}{provider.base_path}"
-            found = self._places[target, endpoint] = same(
+            found = self._places[target, caller, endpoint] = same(
                 {
                     "target": target.name,
                     "model": target.model,
                     "provider": provider.otel_name,
                     "host": provider.host,
                     "port": provider.port,
-                    "url": url + (provider.speaks.path_of(endpoint) or ""),
+                    "url": url + (provider.spoken_by(caller).path_of(endpoint) or ""),
                 }
             )
         return found
 
     def _share(self, exchange: Exchange, endpoint: str) -> _Shared:
-        key, target = exchange.key, exchange.target
+        key, target, caller = exchange.key, exchange.target, exchange.admission.endpoint.dialect
         assert key is not None and exchange.snapshot is not None
         members: dict[str, Any] = {
             "operation": OPERATIONS.get(endpoint, endpoint),
@@ -220,8 +221,8 @@ class Traced(Untraced):
             "policy": exchange.snapshot.hash,
         }
         if target is not None:
-            members["to"] = self._place(target, endpoint)
-        index = (key, exchange.model or exchange.model_label, target, endpoint)
+            members["to"] = self._place(target, caller, endpoint)
+        index = (key, exchange.model or exchange.model_label, target, caller, endpoint)
         found = self._shared[index] = _Shared(same(members))
         return found
 
@@ -229,8 +230,9 @@ class Traced(Untraced):
         # As few calls as can be: between the other things that a call does each costs twice of what it does
         # in a loop of its own.
         parent, call, usage, target = exchange.parent, exchange.call, exchange.usage, exchange.target
-        endpoint = exchange.admission.endpoint.kind if call is None else call.endpoint
-        index = (exchange.key, exchange.model or exchange.model_label, target, endpoint)
+        asked = exchange.admission.endpoint
+        endpoint = asked.kind if call is None else call.endpoint
+        index = (exchange.key, exchange.model or exchange.model_label, target, asked.dialect, endpoint)
         shared = self._shared.get(index) or self._share(exchange, endpoint)
         began_s, first_s = exchange.started_s, exchange.first_token_s
         return pack(
