@@ -24,8 +24,8 @@ run: ## serve on 127.0.0.1:8080 with the example policies (flags: ARGS="--listen
 env: ## make .venv with all that tests and checks need
 	@sh scripts/environment.sh dev
 
-test: env ## all tests that need no system packages
-	@sh scripts/test.sh quick -m "not system and not proof" $(ARGS)
+test: env ## all tests that need no system packages, but the long ones: 5 minutes at most
+	@sh scripts/test.sh quick -m "not system and not proof and not long" $(ARGS)
 
 test-all: env ## all tests but the proofs, with coverage
 	@sh scripts/test.sh covered -m "not proof" $(ARGS)

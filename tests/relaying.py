@@ -159,15 +159,19 @@ class Relay:
         return await asyncio.open_connection(self.host, self.port)
 
 
-def _asker(objects: StoredObjects) -> Ask:
-    """As control answers over the link."""
+def _asker(stack: AsyncExitStack, file: Path) -> Ask:
+    """As control answers over the link. The file is made when something is asked: most tests ask nothing."""
+    found: list[StoredObjects] = []
     running: set[asyncio.Task[None]] = set()
 
     def ask(question: dict[str, Any], told: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         wanted = [told]
 
         async def answer() -> None:
-            reply = await objects.answer(question)
+            if not found:
+                found.append(StoredObjects(file))
+                stack.callback(found[0].close)
+            reply = await found[0].answer(question)
             for one in wanted:
                 one(reply)
 
@@ -212,8 +216,6 @@ async def start_relay(
     relay._table = table
     relay.sampling = sampling
     line.log, line.trace = relay.lines.append, relay.traces.append
-    objects = StoredObjects(folder / "objects.db")
-    stack.callback(objects.close)
-    line.ask = _asker(objects)
+    line.ask = _asker(stack, folder / "objects.db")
     relay.use(policy)
     return relay

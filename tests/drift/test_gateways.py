@@ -48,6 +48,8 @@ async def call_all(http: aiohttp.ClientSession, gateways: list[Gateway], numbers
         await calls(http, gateways[first // 8 % len(gateways)], some, system=f"You know of {SECRET}.")
 
 
+# Judging together is what test_shared.py is about, in one process; whole gateways are in test_gateway.py.
+@pytest.mark.long
 async def test_four_gateways_find_a_change_as_one_does(
     gateways: list[Gateway], server: RedisServer, http: aiohttp.ClientSession, receiver: tuple[str, Receiver]
 ) -> None:

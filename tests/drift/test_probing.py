@@ -82,7 +82,7 @@ def test_rerun_of_the_same_model_is_found_in_no_more_than_one_round_in_a_thousan
     assert found <= 20 + 3 * 20**0.5
 
 
-@pytest.mark.parametrize("repeats", [1, 5, 20])
+@pytest.mark.parametrize("repeats", [1, 5, pytest.param(20, marks=pytest.mark.long)])
 def test_ranks_are_uniform_however_few_the_earlier_answers_are(repeats: int) -> None:
     random = Random(4)
     ranks = one_round(random, changed=False, prompts=2000, repeats=repeats)
