@@ -123,7 +123,7 @@ def translated() -> Iterator[tuple[str, Piece]]:
 
 def pieces() -> Iterator[tuple[str, Piece]]:
     """Names and what they stand for."""
-    snapshot = _snapshot()
+    snapshot = snapshot_of()
     caller = snapshot.key_of(KEY.encode())
     assert caller is not None
     model = caller.models["gpt-4o-mini"]
@@ -150,10 +150,11 @@ def pieces() -> Iterator[tuple[str, Piece]]:
     yield from translated()
 
 
-def _snapshot() -> Snapshot:
+def snapshot_of(rules: str = "") -> Snapshot:
+    """The bench's policy as a worker has it, with these rules."""
     environment = {"BENCH_UPSTREAM_KEY": "sk-bench"}
     compiled = compile_policy(
-        load_text(policy(Upstream(port=8080, pid=0)), environment),
+        load_text(policy(Upstream(port=8080, pid=0)) + rules, environment),
         secret_of=secret_reader(environment),
         row_of=lambda _name: 0,
         catalogue=Catalogue(),
