@@ -140,7 +140,7 @@ def traced() -> Iterator[tuple[str, Piece]]:
         meters = Meters(SlotFile.create(Path(folder) / "slots"))
         for ratio, name in ((0.0, "not kept"), (1.0, "kept")):
             for is_stream in (False, True):
-                snapshot = _snapshot(Sampling(ratio))
+                snapshot = snapshot_of(sampling=Sampling(ratio))
                 tracer = tracer_of(snapshot.traces, meters, lambda line: None)
                 exchange = _ended(snapshot)
                 exchange.answer, exchange.stream = (None, stream) if is_stream else (answer, None)
@@ -168,7 +168,7 @@ def _ended(snapshot: Snapshot) -> Exchange:
 
 def pieces() -> Iterator[tuple[str, Piece]]:
     """Names and what they stand for."""
-    snapshot = _snapshot()
+    snapshot = snapshot_of()
     caller = snapshot.key_of(KEY.encode())
     assert caller is not None
     model = caller.models["gpt-4o-mini"]
@@ -196,10 +196,11 @@ def pieces() -> Iterator[tuple[str, Piece]]:
     yield from traced()
 
 
-def _snapshot(sampling: Sampling | None = None) -> Snapshot:
+def snapshot_of(rules: str = "", sampling: Sampling | None = None) -> Snapshot:
+    """The bench's policy as a worker has it, with these rules and this share of traces."""
     environment = {"BENCH_UPSTREAM_KEY": "sk-bench"}
     compiled = compile_policy(
-        load_text(policy(Upstream(port=8080, pid=0)), environment),
+        load_text(policy(Upstream(port=8080, pid=0)) + rules, environment),
         secret_of=secret_reader(environment),
         row_of=lambda _name: 0,
         catalogue=Catalogue(),

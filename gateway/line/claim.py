@@ -9,9 +9,9 @@ from gateway.clock import now_s
 from gateway.policy.snapshot import Target
 from gateway.pricing.price import UNLIMITED
 from gateway.quota.hold import Hold
-from gateway.quota.need import Flat, Guess, Need
+from gateway.quota.need import Flat, Need
 from gateway.quota.plan import Plan
-from gateway.quota.purse import UNUSED, Spent
+from gateway.quota.purse import UNUSED
 from gateway.telemetry.diagnostics import say
 from gateway.usage import Usage
 
@@ -28,25 +28,19 @@ _NO_CHARGES: Mapping[str, int] = {}
 class Claim:
     """The claim of one attempt. `need` is None if only requests and calls at once count."""
 
-    __slots__ = ("guess", "hold", "is_degraded", "need", "plan", "target")
+    __slots__ = ("hold", "need", "plan", "target")
 
     def __init__(
         self,
         target: Target,
         plan: Plan | None = None,
         need: Need | Flat | None = None,
-        guess: Guess | None = None,
         hold: Hold | None = None,
-        *,
-        is_degraded: bool = False,
     ) -> None:
         self.target = target
         self.plan = plan
         self.need = need
-        self.guess = guess
         self.hold = hold
-        self.is_degraded = is_degraded
-        """True if it was let through though the store could not be asked."""
 
     @property
     def cap(self) -> int | None:
@@ -72,10 +66,10 @@ class Claim:
             return
         usage = self._most(exchange, None)
         cost = self._price(usage)
-        spent = None
+        spent: tuple[int, int, int, int] | None = None
         if self.plan is not None and self.plan.writes_cap:
             total_input, total_output = usage.total_input, usage.total_output
-            spent = Spent(total_input + total_output, total_input, total_output, cost or 0)
+            spent = total_input + total_output, total_input, total_output, cost or 0
         self._end(exchange, status, outcome, usage, cost, spent)
 
     def used(self, exchange: Call, status: int, outcome: str) -> None:
@@ -85,22 +79,24 @@ class Claim:
             if exchange.cost_nanousd is None:
                 self.unknown(exchange, status, outcome)
             else:
-                spent = Spent(0, 0, 0, exchange.cost_nanousd)
-                self._end(exchange, status, outcome, None, exchange.cost_nanousd, spent)
+                self._end(
+                    exchange, status, outcome, None, exchange.cost_nanousd, (0, 0, 0, exchange.cost_nanousd)
+                )
             return
+        total_input, total_output = usage.total_input, usage.total_output
         if need is not None:
+            guess, plan = need.guess, self.plan
             if usage.estimated:
                 usage = exchange.usage = self._most(exchange, usage)
                 exchange.cost_nanousd = self._price(usage)
-            elif self.guess is not None and self.plan is not None:
+                total_input, total_output = usage.total_input, usage.total_output
+            elif guess is not None and plan is not None:
                 if usage.reasoning:
-                    self.guess.reasons = True
-                if self.plan.guesses and exchange.bound is not None:
-                    self.guess.ratio.learn(exchange.bound, usage)
-                    self.guess.learn(usage)
-        total_input, total_output = usage.total_input, usage.total_output
+                    guess.reasons = True
+                if plan.guesses and exchange.bound is not None:
+                    guess.learn(exchange.bound, total_input, total_output)
         cost = exchange.cost_nanousd
-        spent = Spent(total_input + total_output, total_input, total_output, cost or 0)
+        spent = total_input + total_output, total_input, total_output, cost or 0
         self._end(exchange, status, outcome, usage, cost, spent)
 
     def _most(self, exchange: Call, guess: Usage | None) -> Usage:
@@ -122,7 +118,7 @@ class Claim:
 
     def _has_unseen(self, need: Need | Flat) -> bool:
         """True if there may be output that is charged for and does not come."""
-        if self.target.reasoning or (self.guess is not None and self.guess.reasons):
+        if self.target.reasoning or (need.guess is not None and need.guess.reasons):
             return True
         return isinstance(need, Need) and need.asked.has_unseen
 
@@ -148,12 +144,12 @@ class Claim:
         outcome: str,
         usage: Usage | None,
         cost: int | None,
-        spent: Spent | None,
+        spent: tuple[int, int, int, int] | None,
     ) -> None:
-        ledger = exchange.line.ledger
+        ledger, hold = exchange.line.ledger, self.hold
         charges = _NO_CHARGES
-        if self.hold is not None:
-            hold, self.hold = self.hold, None
+        if hold is not None:
+            self.hold = None
             charges, overshoot = ledger.purses.settle(hold, spent)
             if overshoot > 0:
                 exchange.line.meters.overshot(overshoot)

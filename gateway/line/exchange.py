@@ -77,6 +77,21 @@ class Exchange:
     Times are seconds of `monotonic_s`, 0.0 if that point was not reached.
     """
 
+    # In slots, what every call has; the rest is attributes, of which CPython 3.11 keeps up to 30 of a class
+    # in the object itself: with more it makes each call a dictionary of 2 KB (0.5 µs, and slower to read).
+    __slots__ = (
+        "__dict__",
+        "_coroutine",
+        "admission",
+        "caller",
+        "facts",
+        "limits",
+        "line",
+        "request",
+        "request_id",
+        "snapshot",
+        "started_s",
+    )
     # Class attributes are defaults: what a call does not reach is not paid for (0.03 µs each).
     call: Call | None = None
     key: Key | None = None

@@ -18,11 +18,10 @@ from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.policy.snapshot import Model, Passage, Snapshot, Target
 from gateway.pricing.price import UNLIMITED
 from gateway.quota.bound import BACKGROUND, Bound, bound_input
-from gateway.quota.cap import asked_of
 from gateway.quota.contract import Refusal
-from gateway.quota.hold import UNDECIDED, Hold, Seat
-from gateway.quota.need import UNCOUNTED, Flat, Guess, Need
-from gateway.quota.plan import Plan, Planner
+from gateway.quota.hold import UNDECIDED, Hold, Seats
+from gateway.quota.need import Flat, Guess, Need
+from gateway.quota.plan import UNCOUNTED, Plan, Planner
 from gateway.quota.purse import Purse
 from gateway.quota.purses import Purses
 from gateway.quota.rule import Rule
@@ -100,7 +99,7 @@ class Governed:
         self._teller = ledger.teller
         self._meters = meters
         self._planner = Planner(ledger.purses, snapshot.stamp)
-        self._short: tuple[Plan, Need | Flat | None, Guess | None] = (Plan((), 0), None, None)
+        self._short: tuple[Plan, Need | Flat | None] = (Plan((), 0), None)
         """Of the attempt whose `take` found too little, for its `ask`, which follows at once."""
 
     def take(self, exchange: Exchange, model: Model, target: Target) -> Claim | None:
@@ -109,46 +108,60 @@ class Governed:
         Raises `GatewayError` for what may not be sent at all, `TargetFull` if another target might be,
         `JournalFull` if this worker holds too much already.
         """
-        key, call, facts = exchange.key, exchange.call, exchange.facts
+        key, call = exchange.key, exchange.call
         assert key is not None and call is not None
-        plan = self._planner.plan(key, model, target, facts, call.fields, int(now_s() * 1000))
-        if not plan.first:
+        plan = self._planner.known.get((key, model, target))
+        if plan is None or now_s() * 1000 >= plan.until_ms:
+            plan = self._planner.plan(key, model, target, exchange.facts, call.fields, int(now_s() * 1000))
+        if not plan.first.all:
             # An earlier target had rules of its own.
             exchange.own_lines, exchange.tells_rates = b"", False
             return Claim(target, plan)
         need: Need | None = None
-        guess: Guess | None = None
         amounts: Sequence[int] = UNCOUNTED
         if plan.is_measured:
-            guess = self._guess(target)
-            need = self._need(exchange, plan, target, guess)
+            need = self._need(exchange, plan, target)
             amounts = need.amounts
-        hold = self._purses.take(self._seats(exchange, plan), amounts, monotonic_s())
+        at_s = monotonic_s()
+        seats = plan.attempts if exchange.is_counted else plan.first
+        hold = self._purses.take(seats, amounts, at_s)
         if hold is None:
-            self._short = plan, need, guess
+            self._short = plan, need
             self._meters.purse_missed()
             return None
         self._meters.purse_hit()
-        return self._claimed(exchange, target, plan, need, guess, hold)
+        if exchange.is_degraded:
+            return self._claimed(exchange, target, plan, need, hold, at_s)
+        # The same in short: nothing is shrunk here, nor let through without the store.
+        exchange.own_lines = b""
+        exchange.tells_rates = plan.tells_rates
+        if plan.tells_rates:
+            exchange.own_lines = (
+                plan.told if at_s < plan.told_until_s else rate_lines(plan, self._purses, at_s)
+            )
+        if not exchange.is_counted:
+            exchange.is_counted, exchange.slots = True, plan.kept
+            hold.seats = plan.attempts
+        return Claim(target, plan, need, hold)
 
     async def ask(self, exchange: Exchange, model: Model, target: Target) -> Claim:
         """The claim of an attempt for which the purses had too little. Raises what refuses it."""
-        plan, need, guess = self._short
+        plan, need = self._short
         seats = self._seats(exchange, plan)
         for _ in range(MOST_ASKS):
             amounts = UNCOUNTED if need is None else need.amounts
             outcome: Hold | Refusal | None = self._purses.refusal(seats, amounts, monotonic_s())
             if outcome is None:
                 if not self._teller.is_up:
-                    return self._without_store(exchange, target, plan, need, guess)
+                    return self._without_store(exchange, target, plan, need)
                 outcome = await self._decide(exchange, seats, amounts)
             if outcome is None:
                 self._teller.too_late()
-                return self._without_store(exchange, target, plan, need, guess)
+                return self._without_store(exchange, target, plan, need)
             if type(outcome) is Hold:
                 for purse in outcome.over:
                     self._meters.limit_refused(purse.rule.policy_name, purse.rule.mode)
-                return self._claimed(exchange, target, plan, need, guess, outcome)
+                return self._claimed(exchange, target, plan, need, outcome, monotonic_s())
             assert isinstance(outcome, Refusal)
             refusal = outcome
             if need is None or not need.shrink(refusal):
@@ -165,12 +178,13 @@ class Governed:
         if plan.must_price and nanousd is None:
             raise GatewayError(UNPRICED)
         need = Flat(nanousd)
-        hold = self._purses.take(plan.first, need.amounts, monotonic_s())
+        at_s = monotonic_s()
+        hold = self._purses.take(plan.first, need.amounts, at_s)
         if hold is not None:
             self._meters.purse_hit()
-            return self._claimed(exchange, target, plan, need, None, hold)
+            return self._claimed(exchange, target, plan, need, hold, at_s)
         self._meters.purse_missed()
-        self._short = plan, need, None
+        self._short = plan, need
         try:
             return await self.ask(exchange, model, target)
         except TargetFull as full:
@@ -179,22 +193,20 @@ class Governed:
             raise GatewayError(BUDGET_SPENT) from None
 
     def finish(self, exchange: Exchange) -> None:
-        """The call has ended: its last attempt is settled, and what it held as a call is free."""
-        claim, exchange.claim = exchange.claim, None
-        if claim is not None:
-            claim.used(exchange, 200, outcome_of(exchange))
-        slots = exchange.slots
+        """The call has ended: what it held as a call is free, and its last attempt is settled."""
+        slots, claim = exchange.slots, exchange.claim
         if slots is not None:
             exchange.slots = None
-            busy_s = monotonic_s() - exchange.started_s
-            for purse, _ in slots.seats:
-                purse.busy_s += (busy_s - purse.busy_s) / 8 if purse.busy_s else busy_s
-            self._purses.settle(slots, None)
+            self._purses.free(slots, monotonic_s() - exchange.started_s)
+        if claim is not None:
+            exchange.claim = None
+            claim.used(exchange, 200, outcome_of(exchange))
+        elif slots is not None:
             self._teller.later(REFUND_S if self._purses.has_refunds else NEWS_S)
 
     # parts
 
-    def _seats(self, exchange: Exchange, plan: Plan) -> Sequence[Seat]:
+    def _seats(self, exchange: Exchange, plan: Plan) -> Seats:
         return plan.attempts if exchange.is_counted else plan.first
 
     def _guess(self, target: Target) -> Guess:
@@ -203,14 +215,15 @@ class Governed:
             found = self._ledger.guesses[target.name] = Guess(target)
         return found
 
-    def _need(self, exchange: Exchange, plan: Plan, target: Target, guess: Guess) -> Need:
-        call = exchange.call
+    def _need(self, exchange: Exchange, plan: Plan, target: Target) -> Need:
+        call, bound, guess = exchange.call, exchange.bound, plan.guess
         assert call is not None
-        bound = exchange.bound
         if bound is None:
             bound = exchange.bound = bound_input(call)
+        if guess is None:
+            guess = plan.guess = self._guess(target)
         spoken = target.provider.spoken_by(exchange.admission.endpoint.dialect)
-        need = Need(plan, call, bound, asked_of(call), target, guess, least_cap=spoken.least_cap)
+        need = Need(plan, call, bound, target, guess, least_cap=spoken.least_cap)
         if need.worst is None and plan.must_price:
             raise TargetFull(GatewayError(UNPRICED))
         if bound.unbounded:
@@ -223,31 +236,26 @@ class Governed:
         target: Target,
         plan: Plan,
         need: Need | Flat | None,
-        guess: Guess | None,
         hold: Hold,
-        *,
-        is_degraded: bool = False,
+        at_s: float,
     ) -> Claim:
-        self._tell(exchange, plan, need, is_degraded=is_degraded)
-        if not exchange.is_counted:
-            exchange.is_counted = True
-            if plan.slots:
-                exchange.slots = self._purses.release(hold, plan.slots, plan.attempts)
-        return Claim(target, plan, need, guess, hold, is_degraded=is_degraded)
-
-    def _tell(self, exchange: Exchange, plan: Plan, need: Need | Flat | None, *, is_degraded: bool) -> None:
-        """The headers of the answer that say what limits did to it, and what is left of them."""
-        exchange.is_degraded |= is_degraded
-        lines = _DEGRADED if exchange.is_degraded else b""
+        """The claim of what is held now; the headers of the answer tell what is left of it."""
+        lines = b""
+        if exchange.is_degraded:
+            lines = _DEGRADED
         if need is not None and need.is_shrunk and need.cap is not None:
             lines += b"x-headgate-max-tokens: %d\r\n" % need.cap
-        exchange.tells_rates = bool(plan.requests or plan.tokens)
-        if exchange.tells_rates:
-            lines += rate_lines(plan, self._purses, monotonic_s())
-        exchange.own_lines = lines
+        if plan.tells_rates:
+            lines += plan.told if at_s < plan.told_until_s else rate_lines(plan, self._purses, at_s)
+        exchange.own_lines, exchange.tells_rates = lines, plan.tells_rates
+        if not exchange.is_counted:
+            exchange.is_counted = True
+            if plan.kept is not None:
+                exchange.slots = self._purses.release(hold, plan.kept, plan.attempts)
+        return Claim(target, plan, need, hold)
 
     async def _decide(
-        self, exchange: Exchange, seats: Sequence[Seat], amounts: Sequence[int]
+        self, exchange: Exchange, seats: Seats, amounts: Sequence[int]
     ) -> Hold | Refusal | None:
         """What the store says; None if it does not in time."""
         key = exchange.key
@@ -269,7 +277,7 @@ class Governed:
         return answer[0] if answer and answer[0] is not UNDECIDED else None
 
     def _without_store(
-        self, exchange: Exchange, target: Target, plan: Plan, need: Need | Flat | None, guess: Guess | None
+        self, exchange: Exchange, target: Target, plan: Plan, need: Need | Flat | None
     ) -> Claim:
         """The store cannot be asked: each rule that has nothing in a purse says what happens."""
         seats = self._seats(exchange, plan)
@@ -289,7 +297,8 @@ class Governed:
                 refusal = Refusal(0, purse.bucket, 1000, 0, False)
                 raise self._refused(rule, refused(purse, refusal))
         hold = self._purses.uncovered(seats, amounts, served)
-        return self._claimed(exchange, target, plan, need, guess, hold, is_degraded=True)
+        exchange.is_degraded = True
+        return self._claimed(exchange, target, plan, need, hold, at_s)
 
     def _error(self, plan: Plan, model: Model, refusal: Refusal) -> Exception:
         """What a refusal of the store means for the call."""

@@ -6,34 +6,37 @@ are taken to use as much as it does: the kernel spreads connections evenly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.quota.plan import Plan
 from gateway.quota.purse import Purse
 from gateway.quota.purses import Purses
 
-TOLD_S = 0.002
+TOLD_S = 0.005
 
 
 def rate_lines(plan: Plan, purses: Purses, now_s: float) -> bytes:
     """The lines for a call that was let through: of requests and of tokens the rule with the least part
-    left. They cost 2.8 µs, so calls of 2 ms share them."""
-    if now_s < plan.told_s + TOLD_S:
+    left. They cost 2.4 µs, so calls of 5 ms share them: less than an answer is under way."""
+    if now_s < plan.told_until_s:
         return plan.told
     lines = b""
-    for kind, rates in (("requests", plan.requests), ("tokens", plan.tokens)):
-        if not rates:
-            continue
-        tightest, left = rates[0], _remaining(rates[0], purses, now_s)
-        for purse in rates[1:]:
-            other = _remaining(purse, purses, now_s)
-            if other * tightest.terms.limit < left * purse.terms.limit:
-                tightest, left = purse, other
-        lines += _lines(kind, tightest, left)
-    plan.told, plan.told_s = lines, now_s
+    if plan.requests:
+        lines = _lines("requests", *_tightest(plan.requests, purses, now_s))
+    if plan.tokens:
+        lines += _lines("tokens", *_tightest(plan.tokens, purses, now_s))
+    plan.told, plan.told_until_s = lines, now_s + TOLD_S
     return lines
 
 
-def _remaining(purse: Purse, purses: Purses, now_s: float) -> int:
-    return purse.remaining(purses.consumed(purse), purses.owners, now_s)
+def _tightest(rates: Sequence[Purse], purses: Purses, now_s: float) -> tuple[Purse, int]:
+    tightest, owners = rates[0], purses.owners
+    left = tightest.remaining(purses.consumed(tightest), owners, now_s)
+    for purse in rates[1:]:
+        other = purse.remaining(purses.consumed(purse), owners, now_s)
+        if other * tightest.terms.limit < left * purse.terms.limit:
+            tightest, left = purse, other
+    return tightest, left
 
 
 def refused_headers(purse: Purse, free: int) -> tuple[tuple[str, str], ...]:

@@ -44,7 +44,7 @@ class JournalFull(Exception):
 class Journal:
     """A worker's own journal. `values[at]` of an account is what was used of it in this epoch, in all."""
 
-    __slots__ = ("_fd", "_free_accounts", "_free_holds", "_map", "path", "values")
+    __slots__ = ("_fd", "_free_accounts", "_map", "free_holds", "path", "values")
 
     def __init__(self, folder: Path, owner: str, epoch: int) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,7 +59,9 @@ class Journal:
         self.values[0], self.values[1] = _MAGIC, epoch
         fresh.rename(self.path)
         self._free_accounts = list(range(_HOLDS_AT - _ACCOUNT, _HEAD - 1, -_ACCOUNT))
-        self._free_holds = list(range(len(self.values) - _HOLD, _HOLDS_AT - 1, -_HOLD))
+        self.free_holds = list(range(len(self.values) - _HOLD, _HOLDS_AT - 1, -_HOLD))
+        """Records that nothing stands in. Whoever takes one out writes pairs there, as `hold` does, and their
+        number last."""
 
     def account(self, name: str) -> int:
         """Makes an account; where its use is counted. Raises `JournalFull`."""
@@ -84,9 +86,9 @@ class Journal:
         `JournalFull`, and has written nothing then."""
         if len(pairs) > PAIRS:
             return self._long(pairs)
-        if not self._free_holds:
+        if not self.free_holds:
             raise JournalFull
-        at = place = self._free_holds.pop()
+        at = place = self.free_holds.pop()
         values = self.values
         for account, amount in pairs:
             values[place + 1] = account
@@ -109,7 +111,7 @@ class Journal:
         """Ends a hold."""
         values = self.values
         values[at] = 0
-        self._free_holds.append(at)
+        self.free_holds.append(at)
         if values[at + NEXT]:
             following, values[at + NEXT] = values[at + NEXT], 0
             self.clear(following)

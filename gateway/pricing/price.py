@@ -80,7 +80,7 @@ UNLIMITED = 2**62
 class Price:
     """Prices of one (provider, model) by service tier, and within it by the length of the input."""
 
-    __slots__ = ("_call_nanousd", "_search_nanousd", "_tiers", "_worst")
+    __slots__ = ("_call_nanousd", "_search_nanousd", "_tiers", "_worst", "usual")
 
     def __init__(
         self, tiers: Mapping[str, Sequence[Tier]], *, call_nano: int = 0, search_nano: int = 0
@@ -98,6 +98,9 @@ class Price:
                 # A pinned tier may be answered from the standard one (OpenAI: when a faster one is full).
                 may_be = self._tiers.keys() & {tier, "default", STANDARD}
                 self._worst[tier, has_audio] = self._dearest(may_be, has_audio=has_audio)
+        self.usual = self.worst(0, has_audio=False) if len(self._worst["", False]) == 1 else None
+        """The dearest prices of a call that has no audio, pins no tier and asks for no search, if its length
+        does not matter."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Price:

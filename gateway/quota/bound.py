@@ -100,15 +100,17 @@ def bound_input(call: Call, image_tokens: int = IMAGE_TOKENS) -> Bound:
     fields = call.fields
     if _LOOKED_AT.isdisjoint(fields):
         messages = fields.get("messages")
-        if type(messages) is not list or all(map(_is_text, messages)):
-            return Bound(call.size + OVERHEAD_TOKENS, call.size)
+        for message in messages if type(messages) is list else ():
+            if (
+                type(message) is not dict
+                or type(message.get("content", "")) is not str
+                or not _OF_MESSAGES.isdisjoint(message)
+            ):
+                break
+        else:
+            # As a tuple is made: the class's own way, which looks for defaults, costs 0.2 µs more.
+            return tuple.__new__(Bound, (call.size + OVERHEAD_TOKENS, call.size, 0, 0, False, 0, ""))
     return _bound(call, fields, image_tokens)
-
-
-def _is_text(message: Any) -> bool:
-    return (
-        type(message) is dict and type(message.get("content", "")) is str and _OF_MESSAGES.isdisjoint(message)
-    )
 
 
 def _bound(call: Call, fields: Mapping[str, Any], image_tokens: int) -> Bound:

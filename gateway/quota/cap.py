@@ -7,6 +7,7 @@ that the provider is known to heed. Reasoning counts within it (OpenAI, DeepSeek
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gateway.quota.bound import size_of
@@ -59,7 +60,7 @@ def asked_of(call: Call) -> Asked:
         # OpenAI refuses 0; elsewhere it may mean without end.
         tokens = None
     if _MORE.isdisjoint(fields):
-        return Asked(tokens, 1)
+        return _plain(tokens)
     choices = max(1, fields.get("n") or 1, fields.get("best_of") or 1)
     if call.endpoint == "completions":
         choices *= _prompts(fields.get("prompt"))
@@ -69,6 +70,11 @@ def asked_of(call: Call) -> Asked:
     # Claude shows a summary of what it thought, and charges for all of it.
     has_unseen |= fields.get("reasoning_effort") not in (None, "none")
     return Asked(tokens, choices, choices * extra, has_unseen)
+
+
+@lru_cache(maxsize=1024)
+def _plain(tokens: int | None) -> Asked:
+    return Asked(tokens, 1)
 
 
 def cap_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.quota.contract import Refusal
@@ -14,15 +14,47 @@ Seat = tuple[Purse, int]
 UNDECIDED = Refusal(0, "", -1, 0, False)
 """What waiting calls are told when the store is out: nobody decides."""
 _NOTHING: Mapping[Purse, Share] = {}
-PLACES = 14
-"""Places of one record of the journal after its first: an account and an amount for each of seven purses. The
-place after them names the record in which a longer hold goes on."""
+PAIRS = 7
+"""Purses that one record of the journal has room for."""
+PLACES = 2 * PAIRS
+"""Places of one record after its first: an account and an amount for each purse. The place after them names
+the record in which a longer hold goes on."""
+
+
+class Seats:
+    """The purses that a call needs, by what becomes of them; made once for all calls that need the same."""
+
+    __slots__ = ("all", "held", "is_long", "is_touched", "pairs", "requests", "slots")
+
+    def __init__(self, seats: Iterable[Seat]) -> None:
+        self.all: tuple[Seat, ...] = tuple(seats)
+        self.requests = tuple(seat for seat in self.all if seat[0].at_once)
+        """Used when they are taken."""
+        self.slots = tuple(seat for seat in self.all if seat[0].has_slots)
+        """Held, and never used."""
+        self.held: tuple[tuple[Purse, int, int], ...] = tuple(
+            (purse, place, purse.measure)
+            for purse, place in self.all
+            if not (purse.at_once or purse.has_slots)
+        )
+        """Held, so that they stand in the journal; with the place of what was used."""
+        self.pairs = len(self.held)
+        self.is_long = self.pairs > PAIRS
+        """True if one record is too short for it."""
+        self.is_touched = False
+        """True if their purses may have news."""
+
+    def __iter__(self) -> Iterator[Seat]:
+        return iter(self.all)
 
 
 class Book(Protocol):
     """Where holds and use are written so that they outlive the worker (`link.journal.Journal`)."""
 
     values: Any
+    free_holds: list[int]
+    """Records that nothing stands in: whoever takes one out writes its pairs, and their number last; whoever
+    puts one back has set that to 0."""
 
     def account(self, name: str) -> int: ...
     def forget(self, at: int) -> None: ...
@@ -37,7 +69,7 @@ class Hold:
 
     __slots__ = ("amounts", "over", "record", "seats", "uncovered")
 
-    def __init__(self, seats: Sequence[Seat], amounts: Sequence[int], record: int) -> None:
+    def __init__(self, seats: Seats, amounts: Sequence[int], record: int) -> None:
         self.seats = seats
         self.amounts = amounts
         self.record = record
@@ -52,7 +84,7 @@ class Ask:
 
     __slots__ = ("amounts", "decided", "id", "seats", "who")
 
-    def __init__(self, number: int, who: str, seats: Sequence[Seat], amounts: Sequence[int]) -> None:
+    def __init__(self, number: int, who: str, seats: Seats, amounts: Sequence[int]) -> None:
         self.id = number
         self.who = who
         self.seats = seats

@@ -173,16 +173,18 @@ class Purse:
     def remaining(self, consumed: int, owners: int, now_s: float) -> int:
         """Rates: what the bucket still has, as far as we can know: it refills, and each of `owners` takes
         from it as much as we do (`consumed`, in all). No less than what we have ourselves."""
-        terms = self.terms
+        terms, level = self.terms, self.level
+        burst = terms.burst
         if self.level_s:
-            self.level += (now_s - self.level_s) * 1000 * terms.limit / terms.window_ms
+            level += (now_s - self.level_s) * 1000 * terms.limit / terms.window_ms
         else:
-            self.level = float(terms.burst)
-        self.level -= (consumed - self.seen) * owners
-        self.level_s, self.seen = now_s, consumed
-        if self.level > terms.burst:
-            self.level = terms.burst
-        return max(0, int(self.level), min(self.balance, terms.burst))
+            level = float(burst)
+        level -= (consumed - self.seen) * owners
+        if level > burst:
+            level = burst
+        self.level, self.level_s, self.seen = level, now_s, consumed
+        balance = self.balance if self.balance < burst else burst
+        return max(0, int(level), balance)
 
     def note(self, need: int) -> None:
         """A call needs so much."""

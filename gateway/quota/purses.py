@@ -1,8 +1,8 @@
-"""All purses of one worker: what calls take and give back, and what is said of it to the store.
+"""All purses of one worker: what is said to the store of what calls took and gave back (`quota.reserve`).
 
-Nothing here waits or does I/O. A call takes from several purses at once, or asks; `exchange` puts together
-what is to be said, `answered` takes in the reply. Times are arguments: seconds of a clock that never steps,
-and milliseconds of the day's clock for windows. The algorithm is escrow with recall.
+Nothing here waits or does I/O. `exchange` puts together what is to be said, `answered` takes in the reply.
+Times are arguments: seconds of a clock that never steps, and milliseconds of the day's clock for windows. The
+algorithm is escrow with recall.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.quota.contract import Exchange, Refusal, Reply, Terms, Want
-from gateway.quota.hold import PLACES, Ask, Book, Hold, Seat
-from gateway.quota.purse import Purse, Spent
+from gateway.quota.hold import Ask, Book, Hold, Seat, Seats
+from gateway.quota.purse import Purse
+from gateway.quota.reserve import Reserve
 from gateway.quota.rows import Rows
-from gateway.quota.share import Share
 
 LEASE_S = 27.0
 """Purses serve for so long after the last exchange that was answered: 0.9 of the store's lease."""
@@ -21,29 +21,18 @@ RENEW_S = 1.0
 """An owner that has nothing to say says so this often."""
 
 
-class Purses:
+class Purses(Reserve):
     """The purses of one worker in one epoch."""
 
     def __init__(self, journal: Book) -> None:
+        super().__init__(journal)
         self.rows = Rows()
         self.owners = 1
         """Workers that asked the store in the last 2 s."""
-        self.until_s = 0.0
-        """Until when purses may serve: the lease, by our own clock."""
-        self.has_refunds = False
-        """True if a purse that is shut has something to give back: within 5 ms."""
-        self._journal = journal
-        self._values = journal.values
         self._purses: dict[str, Purse] = {}
-        self._names: dict[int, str] = {}
-        """Account → its name."""
         self._told: dict[int, int] = {}
         """Account → use that was told."""
-        self._news: set[Purse] = set()
         self._active: set[Purse] = set()
-        self._wishes: set[Purse] = set()
-        self._lending: set[Purse] = set()
-        """Purses whose shares may owe something."""
         self._acks: set[str] = set()
         self._queue: list[Ask] = []
         self._asked: dict[int, Ask] = {}
@@ -73,66 +62,11 @@ class Purses:
             self._names[at], self._told[at] = name, 0
         purse.part, purse.account = part, at
 
-    # what calls do
+    # what calls ask
 
-    def take(self, seats: Sequence[Seat], amounts: Sequence[int], now_s: float) -> Hold | None:
-        """Takes the needs of a call from all its purses, or nothing (None). A few additions: no I/O."""
-        if now_s >= self.until_s:
-            return None
-        for purse, place in seats:
-            if purse.balance < amounts[place]:
-                return None
-        hold = self._written(seats, amounts)
-        for purse, place in seats:
-            need = amounts[place]
-            purse.balance -= need
-            purse.asked += need
-            if purse.at_once:
-                self._values[purse.account] += need
-                self._news.add(purse)
-            else:
-                purse.held += need
-            if not purse.is_active:
-                purse.is_active = True
-                self._active.add(purse)
-            if purse.balance < purse.low:
-                self._wishes.add(purse)
-        return hold
-
-    def uncovered(self, seats: Sequence[Seat], amounts: Sequence[int], served: Mapping[Purse, Share]) -> Hold:
-        """A hold without the store: of the purses in `served` from their shares, whether these have it or
-        not, of all others as usual."""
-        hold = self._written(seats, amounts)
-        hold.uncovered = served
-        for purse, place in seats:
-            need = amounts[place]
-            if purse in served:
-                served[purse].take(need)
-                self._lending.add(purse)
-                purse.lent += 0 if purse.at_once else need
-                continue
-            purse.balance -= need
-            if purse.at_once:
-                self._values[purse.account] += need
-                self._news.add(purse)
-            else:
-                purse.held += need
-        return hold
-
-    def consumed(self, purse: Purse) -> int:
-        """Of a rate: what calls have used in all, and what those under way hold."""
-        return int(self._values[purse.account]) + purse.held
-
-    def refusal(self, seats: Sequence[Seat], amounts: Sequence[int], now_s: float) -> Refusal | None:
-        """The store's last word, if it still stands: so much was refused a moment ago."""
-        for purse, place in seats:
-            need = amounts[place]
-            if purse.balance < need and now_s < purse.dry_until_s and need >= purse.dry_need:
-                return purse.refusal
-        return None
-
-    def ask(self, who: str, seats: Sequence[Seat], amounts: Sequence[int]) -> Ask:
+    def ask(self, who: str, seats: Iterable[Seat], amounts: Sequence[int]) -> Ask:
         """The store is to decide; `Ask.decided` hears of it."""
+        seats = seats if type(seats) is Seats else Seats(seats)
         self._last_id += 1
         ask = Ask(self._last_id, who, seats, amounts)
         self._queue.append(ask)
@@ -157,66 +91,16 @@ class Purses:
         if ask in self._queue:
             self._queue.remove(ask)
 
-    def settle(self, hold: Hold, spent: Spent | None) -> tuple[dict[str, int], int]:
-        """Ends a hold: what was used (None: not known, so all that was held) is written down, the rest goes
-        back. Returns what was charged to accounts of money, and by how much that passes what was held as the
-        most it could be."""
-        values, news = self._values, self._news
-        charges: dict[str, int] = {}
-        overshoot = 0
-        at = hold.record + 1
-        end = at + PLACES
-        for purse, place in hold.seats:
-            if purse.at_once:
-                continue
-            need, used = hold.amounts[place], 0
-            lent = hold.uncovered.get(purse)
-            if not purse.has_slots:
-                used = need if spent is None else spent[purse.measure]
-                # The account is that of the hold's own time, which stands in the journal.
-                account = values[at]
-                at += 2
-                if at == end:
-                    at = values[end] + 1
-                    end = at + PLACES
-                if lent is not None and purse.is_rate:
-                    lent.take(used - need)
-                    used = 0
-                if used:
-                    values[account] += used
-                if purse.is_money:
-                    charges[self._names[account]] = used
-                    if used - need > overshoot and purse.is_wall and need:
-                        overshoot = used - need
-            if lent is not None:
-                self._lending.add(purse)
-                purse.lent -= need
-                need = 0
-            purse.held -= need
-            purse.balance += need - used
-            if purse.balance < 0:
-                # What was used beyond the hold comes from what else we have. More than that is no debt of
-                # ours: the store takes it from the total.
-                purse.balance = max(purse.balance, -purse.held)
-            elif not purse.is_open:
-                self.has_refunds = True
-            news.add(purse)
-        if hold.record >= 0:
-            self._journal.clear(hold.record)
-        return charges, overshoot
-
-    def release(self, hold: Hold, slots: Sequence[Seat], attempt: Sequence[Seat]) -> Hold:
-        """Parts a hold in two: the calls at once that a call holds until its end, which are returned, and
-        what its first attempt holds. `attempt`: the seats of the hold that are counted for attempts."""
-        kept = Hold(slots, hold.amounts, -1)
-        kept.uncovered = hold.uncovered
-        hold.seats = attempt
-        return kept
-
-    def _written(self, seats: Sequence[Seat], amounts: Sequence[int]) -> Hold:
-        """Writes down what is about to be held. Raises `JournalFull`; nothing has changed then."""
-        pairs = [(each.account, amounts[at]) for each, at in seats if not (each.at_once or each.has_slots)]
-        return Hold(seats, amounts, self._journal.hold(pairs) if pairs else -1)
+    def _look(self) -> None:
+        """Looks over what calls touched."""
+        for seats in self._touched:
+            seats.is_touched = False
+            for purse, _ in seats.all:
+                self._news.add(purse)
+                if not purse.is_active:
+                    purse.is_active = True
+                    self._active.add(purse)
+        self._touched = []
 
     # what is said to the store
 
@@ -228,12 +112,13 @@ class Purses:
     @property
     def has_news(self) -> bool:
         """True if there is anything to say."""
-        return bool(self._queue or self._acks or self._wishes or self._news or self.rows)
+        return bool(self._queue or self._acks or self._wishes or self._news or self._touched or self.rows)
 
     def exchange(self, now_s: float) -> Exchange | None:
         """What is to be said now; None if there is nothing, and the lease need not be renewed."""
         if not self.has_news and now_s < self._said_s + RENEW_S:
             return None
+        self._look()
         said = Exchange("", 0, 0)
         terms: dict[str, Terms] = {}
         said.wants = [self._want(ask, terms) for ask in self._queue]
@@ -377,6 +262,7 @@ class Purses:
 
     def tick(self, now_s: float, wall_ms: int) -> None:
         """Every 100 ms: demand fades, what is idle goes back, ended windows are closed."""
+        self._look()
         for purse in list(self._active):
             purse.decay()
             if purse.held != purse.told_held:
@@ -394,6 +280,7 @@ class Purses:
     def close_windows(self, wall_ms: int) -> list[str]:
         """Lets go of what no call can use any more and the store was told: windows that ended an hour ago,
         old parts. The buckets of those windows."""
+        self._look()
         old: list[tuple[Purse, int]] = []
         over: list[str] = []
         for purse in list(self._purses.values()):
@@ -465,7 +352,7 @@ class Purses:
         return None
 
     def _owned(self, ask: Ask) -> Hold:
-        hold = self._written(ask.seats, ask.amounts)
+        hold = Hold(ask.seats, ask.amounts, self._record(ask.seats, ask.amounts))
         for purse, place in ask.seats:
             need = ask.amounts[place]
             if purse.at_once:

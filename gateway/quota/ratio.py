@@ -46,11 +46,17 @@ class Ratio:
 
     def learn(self, bound: Bound, usage: Usage) -> None:
         """What a provider reported for a call. Calls with media tell nothing about text, nor do estimates."""
-        if usage.estimated or not bound.is_plain or usage.total_input <= 0:
+        if not usage.estimated and bound.is_plain:
+            self.heed(bound.text_bytes, usage.total_input)
+
+    def heed(self, text_bytes: int, tokens: int) -> None:
+        """So many bytes of text were so many tokens."""
+        if tokens <= 0:
             return
-        self._bytes = self._bytes * _DECAY + bound.text_bytes
-        self._tokens = self._tokens * _DECAY + usage.total_input
-        self._per_byte = MARGIN / self.bytes_per_token
+        self._bytes = total_bytes = self._bytes * _DECAY + text_bytes
+        self._tokens = total_tokens = self._tokens * _DECAY + tokens
+        found = total_bytes / total_tokens
+        self._per_byte = MARGIN / (_LEAST if found < _LEAST else found if found < _MOST else _MOST)
         self.is_learned = True
 
     def likely_tokens(self, bound: Bound) -> int:
