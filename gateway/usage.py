@@ -7,6 +7,10 @@ from dataclasses import dataclass
 KINDS = ("input", "cached_input", "cache_write", "audio_input", "output", "reasoning", "audio_output")
 """Names of the kinds in metrics and price tables, in the order of `Usage.by_kind`."""
 
+FAST, IN_US = "fast", "us"
+"""Tiers that Anthropic does not call so: `speed: fast`, and answers that are made in the US alone
+(`inference_geo`), which a workspace may want of every call."""
+
 
 @dataclass(slots=True)
 class Usage:

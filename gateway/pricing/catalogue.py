@@ -23,6 +23,7 @@ from genai_prices.types import (
 )
 
 from gateway.pricing.price import FEES, HOUR_WRITE, STANDARD
+from gateway.usage import FAST, IN_US
 
 PriceTable = dict[str, Any]
 """Service tier → [(start, {kind: pico-dollars per token})], and `fees`; see `price.Price.from_table`."""
@@ -45,7 +46,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
 """Our kinds of tokens and the package's price keys, the most special first: what has no price of its own
 costs what it is a part of, as in the package's `decompose.compute_leaf_values`."""
 
-_TIERS = ("flex", "priority", "fast", "default")
+_TIERS = ("flex", "priority", FAST, "default")
 """Service tiers an answer may name. Those with the standard price get no entry of their own."""
 
 
@@ -88,6 +89,12 @@ class Catalogue:
                 special = _table(info.get_prices(at, {"service_tier": tier}))
                 if special is not None and special != standard:
                     tables[tier] = special
+        if provider.id == "anthropic":
+            # 1.1 times all prices of tokens, says Anthropic's page of prices; the package does not know it.
+            tables[IN_US] = [
+                (start, {kind: -(-pico * 11 // 10) for kind, pico in prices.items()})
+                for start, prices in standard
+            ]
         return tables
 
     def context_window(self, provider_id: str | None, api_url: str | None, model: str) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.money import PICO_PER_NANO
-from gateway.usage import KINDS, Usage
+from gateway.usage import IN_US, KINDS, Usage
 
 Tier = tuple[int, tuple[int, ...]]
 """(start, pico-dollars per token in the order of `usage.KINDS`, and of `HOUR_WRITE` if that is another)."""
@@ -96,7 +96,7 @@ class Price:
             self._worst["", has_audio] = self._dearest(self._tiers, has_audio=has_audio)
             for tier in {"default", *self._tiers} - {STANDARD}:
                 # A pinned tier may be answered from the standard one (OpenAI: when a faster one is full).
-                may_be = self._tiers.keys() & {tier, "default", STANDARD}
+                may_be = self._tiers.keys() & {tier, "default", STANDARD, IN_US}
                 self._worst[tier, has_audio] = self._dearest(may_be, has_audio=has_audio)
         self.usual = self.worst(0, has_audio=False) if len(self._worst["", False]) == 1 else None
         """The dearest prices of a call that has no audio, pins no tier and asks for no search, if its length
@@ -118,6 +118,10 @@ class Price:
             call_nano=fees.get("call", 0),
             search_nano=fees.get("search", 0),
         )
+
+    def has_tier(self, name: str) -> bool:
+        """True if there are prices of this tier's own."""
+        return name in self._tiers
 
     def worst(
         self, input_tokens: int, *, has_audio: bool = True, service_tier: object = "", searches: int = 0

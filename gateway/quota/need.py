@@ -17,6 +17,7 @@ from gateway.quota.purse import (
     ONE,
 )
 from gateway.quota.ratio import Ratio
+from gateway.usage import FAST
 from gateway.wire.dialects.openai_chat import Call
 
 MOST = 2**50
@@ -108,12 +109,16 @@ class Need:
             self.worst = price.usual
             if self.worst is None or bound.has_audio or bound.searches or "service_tier" in call.fields:
                 tier = call.fields.get("service_tier")
-                self.worst = price.worst(
-                    self.input,
-                    has_audio=bound.has_audio,
-                    service_tier=tier if type(tier) is str and tier != "auto" else "",
-                    searches=bound.searches,
-                )
+                if tier == FAST and not price.has_tier(FAST):
+                    # Six times as dear, or so: nobody knows.
+                    self.worst = None
+                else:
+                    self.worst = price.worst(
+                        self.input,
+                        has_audio=bound.has_audio,
+                        service_tier=tier if type(tier) is str and tier != "auto" else "",
+                        searches=bound.searches,
+                    )
         self._fill()
 
     def _cap(self, call: Call, bound: Bound, target: Target) -> int:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from gateway.errors import BAD_JSON, BAD_REQUEST, BELOW_MINIMUM, OBJECT_UNKNOWN, GatewayError
-from gateway.usage import Usage
+from gateway.usage import FAST, Usage
 from gateway.wire.conversation import Judged, Leftovers, Toward
 from gateway.wire.dialect import CHAT, COMPLETIONS, COUNTING, Dialect
 from gateway.wire.dialects.openai_chat import Call, read_usage, write_body
@@ -231,6 +231,8 @@ def read_own(caller: Dialect, body: bytes) -> Call:
         )
     # What has no word in chat stands there under its own name, for whoever must know that it is there.
     fields = {**said.rest, **CHAT.write_request(said, Toward(said.model, reasons=True), None, Judged())}
+    if said.rest.get("speed") == FAST:
+        fields["service_tier"] = FAST
     if said.reasoning is not None:
         fields.setdefault("reasoning_effort", said.reasoning.effort or "medium")
     return Call("chat", fields, said.model, said.stream, True, len(body), own, said)

@@ -219,3 +219,17 @@ async def test_limits_shrink_no_cap_below_what_a_provider_takes(
         relay = await started(start, simulator, f"limits: [{{name: out, output_tokens: {room}/min}}]\n")
         got = await relay.post(asked("chat", "responds", "u", 20))
         assert got.status == status
+
+
+@pytest.mark.parametrize(("unpriced", "status"), [("refuse", 403), ("allow", 400)])
+async def test_a_fast_answer_whose_price_nobody_knows_is_refused(
+    start: StartRelay, simulator: Simulator, unpriced: str, status: int
+) -> None:
+    relay = await started(
+        start, simulator, f"budgets: [{{name: day, usd: 10, every: day, unpriced: {unpriced}}}]\n"
+    )
+    before = simulator.requests.total
+    got = await relay.post(asked("messages", "writes", "u", speed="fast"), PATHS["messages"])
+    # The simulated provider has no fast answers, and says so.
+    assert got.status == status
+    assert simulator.requests.total - before == (0 if status == 403 else 1)

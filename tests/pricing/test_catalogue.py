@@ -162,3 +162,24 @@ def test_context_window_as_published() -> None:
     assert CATALOGUE.context_window("openai", None, "gpt-4o-mini") == 128_000
     assert CATALOGUE.context_window("openai", None, "no-such-model") is None
     assert CATALOGUE.context_window(None, None, "gpt-4o-mini") is None
+
+
+def test_what_anthropic_answers_in_the_us_alone_costs_a_tenth_more() -> None:
+    table = CATALOGUE.price("anthropic", None, "claude-sonnet-4-5", datetime(2026, 11, 20, tzinfo=UTC))
+    assert table is not None
+    assert [start for start, _ in table["us"]] == [start for start, _ in table["standard"]]
+    for (_, ours), (_, standard) in zip(table["us"], table["standard"], strict=True):
+        assert {kind: 10 * pico for kind, pico in ours.items()} == {
+            kind: 11 * pico for kind, pico in standard.items()
+        }
+    price = Price.from_table(table)
+    usage = Usage(input=1_000, output=1_000, service_tier="us")
+    for pinned in ("", "default", "flex"):
+        assert price.cost_nanousd(usage) <= price.worst(1_000, service_tier=pinned).nanousd(1_000, 1_000)
+    assert price.cost_nanousd(usage) > price.cost_nanousd(Usage(input=1_000, output=1_000))
+
+
+def test_nobody_else_has_that_tier() -> None:
+    table = CATALOGUE.price("openai", None, "gpt-4o", datetime(2026, 11, 20, tzinfo=UTC))
+    assert table is not None
+    assert "us" not in table

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.usage import Usage
+from gateway.usage import FAST, IN_US, Usage
 from gateway.wire import answered
 from gateway.wire.answered import (
     Answer,
@@ -63,8 +63,12 @@ def read_usage(fields: Mapping[str, Any], before: Usage | None = None) -> Usage 
         return None
     thought = min(thought, output)
     longer = counted(table(told.get("cache_creation")).get("ephemeral_1h_input_tokens"), written)
-    # Fast answers have prices of their own.
-    tier = "fast" if told.get("speed") == "fast" else text(told.get("service_tier"))
+    # Fast answers, and those of the US alone, have prices of their own.
+    tier = text(told.get("service_tier"))
+    if told.get("speed") == FAST:
+        tier = FAST
+    elif told.get("inference_geo") == IN_US:
+        tier = IN_US
     searches = counted(table(told.get("server_tool_use")).get("web_search_requests"), MAX_TOKENS)
     return Usage(
         input=new,

@@ -305,3 +305,19 @@ def test_input_too_deep_to_be_written_makes_no_answer(depth: int) -> None:
     assert (speech_of(ANTHROPIC, CHAT).told(chat_answer("stop", tool_calls=[call]), b"", 0.0) is None) is (
         depth > 254
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "tier"),
+    [
+        ({"inference_geo": "us"}, "us"),
+        ({"inference_geo": "us", "service_tier": "standard"}, "us"),
+        ({"inference_geo": "us", "speed": "fast"}, "fast"),
+        ({"inference_geo": "global", "service_tier": "priority"}, "priority"),
+        ({"inference_geo": "not_available"}, ""),
+    ],
+)
+def test_where_an_answer_was_made_is_a_tier_of_prices(told: dict[str, Any], tier: str) -> None:
+    usage = ANTHROPIC.read_usage({"usage": {"input_tokens": 1, "output_tokens": 1, **told}})
+    assert usage is not None
+    assert usage.service_tier == tier
