@@ -199,7 +199,8 @@ class MessagesCall(Call):
             "delta": {"stop_reason": _reason(choice), "stop_sequence": None},
         }
         if told is not None:
-            ended["usage"] = {"output_tokens": told["output_tokens"]}
+            # With the input again, as Claude has it since 2025: LangChain reads it here alone.
+            ended["usage"] = {name: count for name, count in told.items() if name != "service_tier"}
         last = choice.visible_tokens
         yield _event(ended, step=last)
         yield _event({"type": "message_stop"}, step=last)

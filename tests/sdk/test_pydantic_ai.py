@@ -1,4 +1,4 @@
-"""pydantic-ai's agents work through the gateway: its three models on it, each with a target of every dialect."""
+"""pydantic-ai's agents work through the gateway: each of its three models with a target of every dialect."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ async def test_thoughts_and_tools(
         assert text and len(given) == 2, target
         assert list(simulator.billed)[-2].reasoning_tokens > 0
         thoughts = [part for message in history for part in message.parts if isinstance(part, ThinkingPart)]
-        # OpenAI's chat never shows what it thought, nor do its responses to those who do not ask for a summary.
+        # OpenAI's chat never shows what it thought; nor do its responses, unless a summary is asked for.
         assert any(part.content for part in thoughts) == (target == "anthropic")
         if target == "anthropic":
             sent = list(simulator.requests)[-1].body
