@@ -80,10 +80,10 @@ def test_tests_run_with_the_versions_that_are_served() -> None:
 
 
 def test_every_dependency_has_a_reason() -> None:
-    lines = re.findall(r'^    "([A-Za-z][\w.-]*)[><=].*', text_of("pyproject.toml"), re.MULTILINE)
+    lines = re.findall(r'^    "([A-Za-z][\w.-]*)[\[><=].*', text_of("pyproject.toml"), re.MULTILINE)
     extras = [line for extra in project()["project"]["optional-dependencies"].values() for line in extra]
     assert len(lines) == len(declared()) + len(extras) + len(declared("build", "dev"))
-    bare = re.findall(r'^    "([A-Za-z][\w.-]*)[><=][^#\n]*$', text_of("pyproject.toml"), re.MULTILINE)
+    bare = re.findall(r'^    "([A-Za-z][\w.-]*)[\[><=][^#\n]*$', text_of("pyproject.toml"), re.MULTILINE)
     assert bare == []
 
 

@@ -57,8 +57,9 @@ def simulate(
     A call directs itself by a field "simulate" in its JSON body, such as
     {"fault": "cut", "fault_after_chunks": 5}, or by headers such as
     x-simulate-fault: cut. The keys: first_token_ms, tokens_per_s,
-    output_tokens, overrun_tokens (billed on top of them), style, split (bytes
-    per HTTP chunk), fault, fault_after_chunks, retry_after, retry_after_ms.
+    output_tokens, overrun_tokens (billed on top of them), style, says (the
+    text of the answer), split (bytes per HTTP chunk), fault,
+    fault_after_chunks, retry_after, retry_after_ms.
 
     A fault it does not know is answered with the list of all of them.
 

@@ -76,12 +76,12 @@ def question_hash(seed: int, body: Mapping[str, Any]) -> bytes:
     return hashlib.blake2b(text, digest_size=32, key=str(seed).encode()).digest()
 
 
-def chat(seed: int, body: Mapping[str, Any], style: str, output_tokens: int) -> list[Choice]:
-    """The choices of a chat completion."""
+def chat(seed: int, body: Mapping[str, Any], style: str, output_tokens: int, says: str = "") -> list[Choice]:
+    """The choices of a chat completion; `says` is what they say, if they call no tool."""
     digest = question_hash(seed, body)
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
     return [
-        _chat_choice(Random(digest + bytes([at])), at, body, style, output_tokens, cap)
+        _chat_choice(Random(digest + bytes([at])), at, body, style, output_tokens, cap, says)
         for at in range(_n(body))
     ]
 
@@ -109,10 +109,16 @@ def _n(body: Mapping[str, Any]) -> int:
 
 
 def _chat_choice(
-    random: Random, index: int, body: Mapping[str, Any], style: str, output_tokens: int, cap: int | None
+    random: Random,
+    index: int,
+    body: Mapping[str, Any],
+    style: str,
+    output_tokens: int,
+    cap: int | None,
+    says: str,
 ) -> Choice:
     choice = Choice(index, reasoning_tokens=_reasoning(random, body))
-    schema = _wanted_schema(body)
+    schema = None if says else _wanted_schema(body)
     if called := _called_tools(random, body):
         choice.tool_calls = [_call(random, tool) for tool in called]
         # A call that was forced by name ends with "stop": so OpenAI has it.
@@ -122,7 +128,7 @@ def _chat_choice(
     elif schema is not None:
         choice.content = orjson.dumps(value_for(schema, random)).decode()
     else:
-        choice.content = write(random, style, output_tokens)
+        choice.content = says or write(random, style, output_tokens)
         _stop(choice, body.get("stop"))
     if cap is not None:
         choice.reasoning_tokens = min(choice.reasoning_tokens, cap)

@@ -113,7 +113,7 @@ class Call:
     def _choices(self, prompts: list[str | list[int]]) -> list[answers.Choice]:
         seed, pace = self.settings.seed, self.directions
         if self.endpoint == "chat":
-            return answers.chat(seed, self.body, pace.style, pace.output_tokens)
+            return answers.chat(seed, self.body, pace.style, pace.output_tokens, pace.says)
         if self.endpoint == "embeddings":
             return []
         choices: list[answers.Choice] = []

@@ -199,7 +199,8 @@ class MessagesCall(Call):
             "delta": {"stop_reason": _reason(choice), "stop_sequence": None},
         }
         if told is not None:
-            ended["usage"] = {"output_tokens": told["output_tokens"]}
+            # With the input again, as Claude has it since 2025: LangChain reads it here alone.
+            ended["usage"] = {name: count for name, count in told.items() if name != "service_tier"}
         last = choice.visible_tokens
         yield _event(ended, step=last)
         yield _event({"type": "message_stop"}, step=last)
@@ -268,6 +269,8 @@ def _as_chat(request: web.Request, body: object, *, needs_cap: bool) -> dict[str
         raise refuse(400, "messages: at least one message is required")
     for at, message in enumerate(body["messages"]):
         chat["messages"] += _messages(message, f"messages.{at}")
+    if (body.get("thinking") or {}).get("type") == "enabled":
+        _check_thoughts(body["messages"])
     if body.get("stop_sequences"):
         chat["stop"] = body["stop_sequences"]
     _tools(body, chat)
@@ -322,6 +325,19 @@ def _messages(message: Any, where: str) -> Iterator[dict[str, Any]]:
         found["tool_calls"] = calls
     if parts or calls:
         yield found
+
+
+def _check_thoughts(messages: list[dict[str, Any]]) -> None:
+    """A model that thinks by a budget wants its thoughts back with the results of what it called."""
+    kinds = [
+        message["content"][0]["type"] if isinstance(message["content"], list) else "text"
+        for message in messages
+    ]
+    if kinds[-1] == "tool_result" and kinds[-2] not in ("thinking", "redacted_thinking"):
+        where = f"messages.{len(messages) - 2}.content.0.type"
+        found = f"Expected `thinking` or `redacted_thinking`, but found `{kinds[-2]}`"
+        rule = "When `thinking` is enabled, a final `assistant` message must start with a thinking block"
+        raise refuse(400, f"{where}: {found}. {rule}")
 
 
 def _tools(body: Mapping[str, Any], chat: dict[str, Any]) -> None:

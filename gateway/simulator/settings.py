@@ -24,6 +24,7 @@ KEYS: Mapping[str, type] = {
     "tokens_per_s": float,
     "output_tokens": int,
     "style": str,
+    "says": str,
     "fault": str,
     "fault_after_chunks": int,
     "retry_after": str,
@@ -45,6 +46,8 @@ class Settings:
     """Pace of the answer after its first token; 0 is as fast as the connection takes it."""
     output_tokens: int = 32
     style: str = "plain"
+    says: str = ""
+    """The text of every answer that calls no tool, in place of prose and of a form's made-up values."""
     change_at: int | None = None
     """From this call on (the first is 1) answers have `change_style`: the model was changed silently."""
     change_style: str = "terse"
@@ -92,6 +95,8 @@ class Directions:
     """Bytes per HTTP chunk; 0 is one chunk per event."""
     overrun_tokens: int = 0
     """Output told and billed beyond what was generated."""
+    says: str = ""
+    """The text of the answer, if it calls no tool."""
 
 
 class Scripts:
@@ -161,6 +166,7 @@ def direct(
         fault=fault,
         split=1 if fault is not None and fault.name == "split_bytes" else asked.get("split", 0),
         overrun_tokens=asked.get("overrun_tokens", settings.overrun_tokens),
+        says=asked.get("says", settings.says),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import openai
 
 from tests.running import KEY
+from tests.sdk.matrix import openai_at
 
 Ask = Callable[[Any], Any]
 
@@ -25,7 +26,7 @@ class AsyncSdk:
 
     @classmethod
     def plain(cls, base_url: str, key: str = KEY, *, max_retries: int = 0) -> AsyncSdk:
-        return cls(openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=max_retries))
+        return cls(openai_at(base_url, key, max_retries=max_retries))
 
     @classmethod
     def azure(cls, root: str, key: str = KEY) -> AsyncSdk:
@@ -68,7 +69,8 @@ class SyncSdk:
 
     @classmethod
     def plain(cls, base_url: str, key: str = KEY, *, max_retries: int = 0) -> SyncSdk:
-        return cls(openai.OpenAI(base_url=base_url, api_key=key, max_retries=max_retries))
+        http = openai.DefaultHttpxClient(verify=False)
+        return cls(openai.OpenAI(base_url=base_url, api_key=key, max_retries=max_retries, http_client=http))
 
     @classmethod
     def azure(cls, root: str, key: str = KEY) -> SyncSdk:

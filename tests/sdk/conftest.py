@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import httpx
 import pytest
 
-from tests.line.conftest import catalogue, relay, start
+from gateway.simulator.server import Simulator
+from tests.line.conftest import StartRelay, catalogue, relay, start
 from tests.relaying import Relay
 from tests.running import KEY
 from tests.sdk.asking import AsyncSdk, Sdk, SyncSdk
+from tests.sdk.matrix import policy_of
 
 __all__ = ["catalogue", "relay", "start"]
 
 MakeSdk = Callable[..., Sdk]
+
+
+@pytest.fixture
+async def line(start: StartRelay, simulator: Simulator) -> Relay:
+    """A line with a target of every dialect."""
+    return await start(policy_of(simulator.url, hashlib.sha256(KEY.encode()).hexdigest()))
 
 
 @pytest.fixture(params=[AsyncSdk, SyncSdk], ids=["async", "sync"])
@@ -47,6 +56,6 @@ async def sdk(make: MakeSdk, relay: Relay) -> Sdk:
 @pytest.fixture
 async def https() -> AsyncIterator[tuple[httpx.Client, httpx.AsyncClient]]:
     """Connections for a library that would else keep its own open for as long as the process runs."""
-    with httpx.Client() as sync:
-        async with httpx.AsyncClient() as asynchronous:
+    with httpx.Client(verify=False) as sync:
+        async with httpx.AsyncClient(verify=False) as asynchronous:
             yield sync, asynchronous

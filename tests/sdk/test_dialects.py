@@ -3,7 +3,6 @@ headers that each SDK looks for."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncIterator
 
@@ -13,17 +12,10 @@ import pytest
 
 from gateway.simulator.server import Simulator
 from gateway.simulator.tokens import chat_prompt
-from tests.line.conftest import StartRelay
 from tests.relaying import Relay
 from tests.running import KEY
-from tests.sdk.matrix import policy_of
 
 MESSAGES = [{"role": "user", "content": "Where is the river? " * 20}]
-
-
-@pytest.fixture
-async def line(start: StartRelay, simulator: Simulator) -> Relay:
-    return await start(policy_of(simulator.url, hashlib.sha256(KEY.encode()).hexdigest()))
 
 
 @pytest.fixture

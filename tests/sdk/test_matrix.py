@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 from gateway.simulator.faults import Fault
 from gateway.simulator.server import Simulator
-from tests.line.conftest import StartRelay
 from tests.relaying import Relay
 from tests.running import KEY
 from tests.sdk.matrix import (
@@ -26,13 +24,7 @@ from tests.sdk.matrix import (
     Caller,
     Got,
     OpenAiResponses,
-    policy_of,
 )
-
-
-@pytest.fixture
-async def line(start: StartRelay, simulator: Simulator) -> Relay:
-    return await start(policy_of(simulator.url, hashlib.sha256(KEY.encode()).hexdigest()))
 
 
 @pytest.fixture(params=list(CALLERS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import openai
@@ -14,12 +13,7 @@ from tests.line.conftest import StartRelay
 from tests.line.passing import OTHER_KEY, ask, open_policy, uploaded
 from tests.relaying import Relay
 from tests.running import KEY
-from tests.sdk.matrix import TARGETS, policy_of
-
-
-@pytest.fixture
-async def line(start: StartRelay, simulator: Simulator) -> Relay:
-    return await start(policy_of(simulator.url, hashlib.sha256(KEY.encode()).hexdigest()))
+from tests.sdk.matrix import TARGETS
 
 
 def sdk_of(relay: Relay) -> openai.AsyncOpenAI:

@@ -156,6 +156,18 @@ def test_structured_output_is_json_of_that_schema_or_a_refusal() -> None:
     assert refused.refusal
 
 
+def test_answer_is_what_it_is_told_to_say_unless_a_tool_is_called() -> None:
+    told = '{"name": "Elbe"}'
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}
+    for body in (ask(), ask(response_format=form), ask(tools=[WEATHER])):
+        (choice,) = chat(1, body, "refusing", 20, told)
+        assert (choice.content, choice.finish_reason) == (told, "stop")
+    (capped,) = chat(1, ask(max_tokens=2), "plain", 20, told)
+    assert (capped.content, capped.finish_reason) == (told[:8], "length")
+    (called,) = chat(1, ask("get_weather", tools=[WEATHER]), "plain", 20, told)
+    assert called.content is None and called.tool_calls
+
+
 def test_styles_differ_where_drift_would_show() -> None:
     assert "**" in write(Random(1), "markdown", 200)
     assert "sorry" in write(Random(3), "refusing", 40) or "can't" in write(Random(3), "refusing", 40)

@@ -393,6 +393,10 @@ def _write_thinking(
             fields["thinking"] = {"type": "adaptive"}
             if reasoning.effort:
                 config["effort"] = _EFFORTS.get(reasoning.effort, reasoning.effort)
+        elif _lacks_thoughts(fields["messages"]):
+            # "When `thinking` is enabled, a final `assistant` message must start with a thinking block": many
+            # clients of other dialects do not send back what was thought before their tools were called.
+            left.drop("reasoning_effort")
         else:
             budget = reasoning.budget_tokens or _BUDGETS.get(reasoning.effort, _BUDGETS["medium"])
             budget = min(budget, cap - 1)
@@ -402,6 +406,15 @@ def _write_thinking(
                 left.drop("reasoning_effort")
     if config:
         fields["output_config"] = config
+
+
+def _lacks_thoughts(messages: list[dict[str, Any]]) -> bool:
+    """Whether the last turn has results of tools that a turn without sealed thoughts called."""
+    if len(messages) < 2 or type(results := messages[-1]["content"]) is not list:
+        return False
+    called = messages[-2]["content"]
+    thought = type(called) is list and called[0]["type"] in ("thinking", "redacted_thinking")
+    return bool(results[0]["type"] == "tool_result") and not thought
 
 
 def _write_options(said: Conversation, model: str, fields: dict[str, Any], left: Leftovers) -> None:

@@ -39,6 +39,25 @@ def test_effort_is_a_budget_or_an_effort_by_model(
     assert (fields.get("thinking"), fields.get("output_config"), left) == (thinking, config, dropped)
 
 
+@pytest.mark.parametrize("model", [OLDER, NEWER])
+def test_thinking_by_a_budget_ends_where_the_thoughts_before_a_call_did_not_come_back(model: str) -> None:
+    function = {"name": "look_up_river", "arguments": "{}"}
+    called = {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": function}]}
+    sealed = [{"type": "thinking", "thinking": "A river.", "signature": "x"}]
+    gave = {"role": "tool", "tool_call_id": "a", "content": "Elbe"}
+    later = {"role": "user", "content": "And the sea?"}
+    effort = {"reasoning_effort": "low", "max_tokens": 20_000}
+
+    def thinks(*turns: dict[str, Any]) -> bool:
+        fields, dropped = to_anthropic({**effort, "messages": [*HI, *turns]}, model)
+        assert dropped == ([] if "thinking" in fields else ["reasoning_effort"])
+        return "thinking" in fields
+
+    assert thinks() and thinks({**called, "thinking_blocks": sealed}, gave)
+    assert thinks(called, gave) == (model == NEWER)
+    assert thinks(called, gave, {"role": "assistant", "content": "At sea."}, later)
+
+
 @pytest.mark.parametrize(
     ("asked", "effort"),
     [
