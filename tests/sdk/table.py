@@ -78,6 +78,8 @@ COLUMNS: Mapping[str, Check] = {
 
 async def tried(url: str, simulator: Simulator) -> dict[tuple[str, str], list[str]]:
     """(caller, target) → what each column came to. `url` is the gateway's, with `/v1`."""
+    # Answers are longer than the least cap of the Responses API, 16 tokens.
+    simulator.settings.output_tokens = 32
     found = {}
     for name, make in CALLERS.items():
         caller: Caller = make(url.removesuffix("/v1"), KEY)
