@@ -12,14 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.folder import SOMEWHERE, no_secret
 from gateway.policy.compile import Compiled, compile_policy
 from gateway.policy.load import load_folder, secret_reader
-from gateway.policy.parts import SecretRef
-from gateway.policy.problem import NOT_READ, Place, PolicyError, Problem
+from gateway.policy.problem import Place, PolicyError, Problem
 from gateway.pricing.catalogue import Catalogue
-
-_SOMEWHERE = "http://127.0.0.1:1/v1"
-"""Stands for the simulated provider, which a check does not start."""
 
 
 def check(
@@ -34,11 +31,11 @@ def check(
     try:
         compiled = compile_policy(
             load_folder(folder),
-            secret_of=_no_secret if no_secrets else secret_reader(),
+            secret_of=no_secret if no_secrets else secret_reader(),
             row_of=lambda _: -1,
             catalogue=Catalogue(),
             at=datetime.now(UTC),
-            simulated_url=_SOMEWHERE,
+            simulated_url=SOMEWHERE,
         )
     except PolicyError as exc:
         problems = exc.problems
@@ -93,7 +90,3 @@ def _print(word: str, colour: str, problems: Iterable[Problem]) -> None:
     for problem in problems:
         place = str(Place(problem.file, problem.line, problem.column))
         print(": ".join(part for part in (place, word, problem.path, problem.message) if part))
-
-
-def _no_secret(ref: SecretRef) -> str:
-    return NOT_READ

@@ -22,6 +22,8 @@ from gateway.wire.dialects.openai_chat import Call
 
 UNCOUNTED: tuple[int, ...] = (1,) + (0,) * (AMOUNTS - 1)
 """The amounts of a call of which only requests and calls at once count."""
+MOST_ASKS = 4
+"""A cap shrinks to what one bucket has, then perhaps to what another has."""
 FIRST_OUTPUT = 1_024
 """Output that is guessed of a target that has not answered yet."""
 _OF_TOKENS = {"tokens", "output_tokens"}
