@@ -27,6 +27,9 @@ MOST_ASKS = 4
 FIRST_OUTPUT = 1_024
 """Output that is guessed of a target that has not answered yet."""
 _OF_TOKENS = {"tokens", "output_tokens"}
+_WATCHED = 1 << 50
+"""What stands for an amount that nothing bounds. Only rules that watch let such calls through; sums of it
+stay within what the journal and Redis count exactly, and above all but the largest limits."""
 
 
 class Guess:
@@ -143,6 +146,8 @@ class Need:
             amounts[4:7] = likely + likely_output, likely, likely_output
             if worst is not None:
                 amounts[LIKELY_NANOUSD] = worst.nanousd(likely, likely_output)
+        if input_tokens >= UNLIMITED:
+            amounts = [min(amount, _WATCHED) for amount in amounts]
         self.amounts = amounts
 
     def shrink(self, refusal: Refusal) -> bool:
