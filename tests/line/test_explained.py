@@ -22,6 +22,7 @@ from gateway.policy.explained import as_json
 from gateway.pricing.catalogue import Catalogue
 from gateway.quota.contract import SLICES, Exchange, Want
 from gateway.quota.level import Levels
+from gateway.quota.tickets import Tickets
 from gateway.simulator.server import Simulator
 from gateway.wire.dialects.openai_chat import Call, read_call
 from gateway.wire.json import dumps
@@ -98,12 +99,15 @@ def spend(relay: Relay, explained: Explanation, shares: Sequence[tuple[float, fl
 
 
 async def quiet(relay: Relay) -> None:
-    """Until all that calls gave back is told, and the worker goes by nothing that was refused before: of
-    several rules that have too little it would blame the last one for up to 250 ms."""
+    """Until all that calls gave back is told, and nothing that was refused before counts any more: of several
+    rules that have too little a worker blames the last one for up to 250 ms, and what a store has promised to
+    a caller for later stands in no balance."""
     purses, link = relay.line.ledger.purses, relay.store.links["worker-0"]
     await eventually(lambda: not relay.line.exchanges and not purses.has_news and link.is_free)
     for purse in purses._purses.values():
         purse.dry_until_s = 0.0
+    for bucket in relay.store.book.buckets.values():
+        bucket.tickets = Tickets()
 
 
 def check(relay: Relay, said: Explanation, answer: Answered) -> None:
