@@ -25,8 +25,17 @@ def check(
     no_secrets: Annotated[
         bool, typer.Option("--no-secrets", help="Do not read secrets: for places that have none, like CI.")
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
 ) -> None:
-    """Check the policies of a folder; exit 1 if something is wrong."""
+    """Check the policies of a folder: what the gateway would refuse, and what it would warn of.
+
+    Errors are names that do not exist, values that cannot be, secrets that do not resolve. Warnings are
+    what is legal and most likely not meant: rules that nothing reaches, budgets that send calls in a circle,
+    targets without a price under a budget, expired keys, probes above their budget, more names than metrics
+    tell apart.
+
+    Exit codes: 0; 1 if something is wrong; 2 for wrong use.
+    """
     compiled, problems = None, []
     try:
         compiled = compile_policy(
@@ -56,7 +65,7 @@ def check(
             print(_sentence(summary(compiled)))
         else:
             print(f"{_count(len(problems), 'error')}: this policy cannot be used")
-    raise typer.Exit(0 if compiled is not None else 1)
+    raise typer.Exit(0 if compiled is not None and not (strict and warnings) else 1)
 
 
 def summary(compiled: Compiled) -> dict[str, Any]:

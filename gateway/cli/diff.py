@@ -203,7 +203,8 @@ def _value(value: Any) -> str:
 def _replayed(told: dict[str, Any], retold: Retold) -> Iterator[str]:
     days = [row["day"] for row in told["days"]]
     span = f", {min(days)} to {max(days)}" if days else ""
-    yield coloured(f"{told['calls']:,} calls of the log{span}", BOLD)
+    count = "1 call" if told["calls"] == 1 else f"{told['calls']:,} calls"
+    yield coloured(f"{count} of the log{span}", BOLD)
     rows = [(row["team"], row["day"], row) for row in told["days"]]
     if rows:
         head = ("team", "day", "calls", "dollars", "would be", "", "refused", "would be")

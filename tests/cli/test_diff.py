@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.cli.folder import snapshot
 from gateway.cli.main import app
+from gateway.policy.retold import Retold
+from gateway.wire.json import loads
 
 POLICY: dict[str, Any] = {
     "providers": {"up": {"base_url": "http://h:1/v1", "api_key": {"env": "UP_KEY"}}},
@@ -255,6 +259,26 @@ def test_log_may_be_packed_and_hold_other_lines(old: Path, tmp_path: Path) -> No
     answer = told(old, old, "--replay", packed)["replay"]
     assert (answer["calls"], answer["undecided"], answer["unreadable"]) == (20, 1, 3)
     assert answer["not_followed"] == ["rate.concurrent"]
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+def test_million_lines_take_a_minute_of_one_core(tmp_path: Path) -> None:
+    budgets = [
+        {"name": "day", "usd": 500, "every": "day", "per": "team", "timezone": "Europe/Berlin"},
+        {"name": "roll", "usd": 9000, "rolling": "30d", "per": "key"},
+    ]
+    sides = [
+        snapshot(written(tmp_path / name, changed(budgets=budgets[:count])))
+        for name, count in (("old", 1), ("new", 2))
+    ]
+    some = [json.dumps(line).encode() for line in lines(10_000)]
+    retold, began_s = Retold(*sides), time.process_time()
+    for _ in range(100):
+        for line in some:
+            retold.take(loads(line))
+    assert retold.total().calls == 1_000_000
+    assert time.process_time() - began_s < 60
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from gateway.wire.json import dumps
 from gateway.wire.speech import read_own
 from tests.line.asking import CALLS, KEYS, SHARES, body_of, policies
 from tests.relaying import Answered, Relay, start_relay
-from tests.running import eventually
+from tests.running import eventually, policy_for
 
 FAR_MS = 3_600_000
 
@@ -158,6 +158,20 @@ async def compare(
         except AssertionError as wrong:
             wrong.add_note(f"{call}\n{json.dumps(as_json(said), indent=1)}\n{answer.body.decode()[:500]}")
             raise
+        await quiet(relay)
+
+
+async def test_call_that_nothing_bounds_passes_rules_that_only_watch(
+    tmp_path: Path, catalogue: Catalogue, simulator: Simulator
+) -> None:
+    rules = """budgets: [{name: day, usd: 1, every: day, mode: shadow}]
+limits: [{name: many, tokens: 100k/day, strict: true, mode: shadow}]
+"""
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [image]}]}
+    async with AsyncExitStack() as stack:
+        relay = await start_relay(stack, tmp_path / "line", catalogue, policy_for(simulator.url, rest=rules))
+        assert [(await relay.post(body)).status for _ in range(3)] == [200] * 3
         await quiet(relay)
 
 
