@@ -208,11 +208,12 @@ class Governed:
         if bound is None:
             bound = exchange.bound = bound_input(call)
         need = Need(plan, call, bound, asked_of(call), target, guess)
-        kind = barred(plan, need, bound)
-        if kind is UNPRICED:
-            raise TargetFull(GatewayError(UNPRICED))
-        if kind is not None:
-            raise GatewayError(kind, f"{kind.message} It is {bound.unbounded}.")
+        if need.worst is None or bound.unbounded:
+            kind = barred(plan, need, bound)
+            if kind is UNPRICED:
+                raise TargetFull(GatewayError(UNPRICED))
+            if kind is not None:
+                raise GatewayError(kind, f"{kind.message} It is {bound.unbounded}.")
         return need
 
     def _claimed(

@@ -114,6 +114,8 @@ class Need:
                 searches=bound.searches,
             )
         self._fill()
+        if most is None:
+            self._bound_amounts()
 
     def _cap(self, call: Call, bound: Bound, target: Target) -> int:
         asked, plan, context = self.asked, self._plan, target.context
@@ -146,9 +148,11 @@ class Need:
             amounts[4:7] = likely + likely_output, likely, likely_output
             if worst is not None:
                 amounts[LIKELY_NANOUSD] = worst.nanousd(likely, likely_output)
-        if input_tokens >= UNLIMITED:
-            amounts = [min(amount, _WATCHED) for amount in amounts]
         self.amounts = amounts
+
+    def _bound_amounts(self) -> None:
+        if self.input >= UNLIMITED:
+            self.amounts = [min(amount, _WATCHED) for amount in self.amounts]
 
     def shrink(self, refusal: Refusal) -> bool:
         """Makes the cap small enough for what the refusing bucket has; False if that is too little, or if the
@@ -168,4 +172,5 @@ class Need:
         self.cap = cap
         self.is_shrunk = True
         self._fill()
+        self._bound_amounts()
         return True

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 def barred(plan: Plan, need: Need, bound: Bound) -> Kind | None:
     """Why an attempt may not be made whatever is left: nobody knows its price (another target may have one),
-    or nothing bounds its input (which ends the call)."""
+    or nothing bounds its input (which ends the call). Only if `need.worst` is None or `bound.unbounded` says
+    something."""
     if need.worst is None and plan.must_price:
         return UNPRICED
     if bound.unbounded and plan.is_strict and (plan.refuses_unbounded or need.input >= UNLIMITED):
