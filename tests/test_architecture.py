@@ -45,6 +45,8 @@ DOORS = {
         "policy/spec.py",
         "policy/quota_spec.py",
         "policy/probe_spec.py",
+        "policy/question_spec.py",
+        "policy/expectation_spec.py",
         "policy/telemetry_spec.py",
         "policy/drift_spec.py",
         "policy/parts.py",

@@ -42,6 +42,7 @@ LIMITS = blocks_of((ROOT / "docs" / "limits.md").read_text())
 TRACES_TEXT = (ROOT / "docs" / "traces.md").read_text()
 TRACES = blocks_of(TRACES_TEXT)
 DRIFT = blocks_of((ROOT / "docs" / "drift.md").read_text())
+QUESTIONS = blocks_of((ROOT / "docs" / "policy-questions.md").read_text())
 DIALECTS = blocks_of((ROOT / "docs" / "dialects.md").read_text())
 NO_PROVIDERS = {"OPENAI_API_KEY": "", "MISTRAL_API_KEY": "", "GROQ_API_KEY": ""}
 """As on a machine without keys: the simulated provider answers."""
@@ -251,6 +252,28 @@ async def test_policies_of_the_chapter_on_dialects_are_accepted(shell: Shell, tm
         (folder / "b.yaml").write_text(text)
         said = await shell.run(f"ANTHROPIC_API_KEY=k OPENAI_API_KEY=k KEY=k headgate check {folder.name}")
         assert "target" in said
+
+
+async def test_commands_of_the_chapter_on_questions_run_as_written(shell: Shell) -> None:
+    said = "\n".join([await shell.run(text) for kind, text in QUESTIONS if kind == "sh"])
+    for expected in (
+        "demo asks for fast: goes to simulator/fast",
+        "demo asks for fast: goes to openai/gpt-4o-mini",
+        "demo asks for gpt-4o-mini: goes to",
+        '"outcome":"sent"',
+        "7 as expected",
+        "budgets.demo-day.usd: 20 → 10",
+        "1 call of the log",
+        '"ok": true',
+    ):
+        assert expected in said, said
+
+
+async def test_expectations_of_the_chapter_on_questions_hold(shell: Shell, tmp_path: Path) -> None:
+    (expectations,) = (text for kind, text in QUESTIONS if kind == "yaml")
+    (tmp_path / "reader" / "mine").mkdir()
+    (tmp_path / "reader" / "mine" / "a.yaml").write_text(expectations)
+    assert "3 as expected" in await shell.run("headgate test policies --tests mine")
 
 
 async def test_commands_of_the_runbooks_run_as_written(shell: Shell, example: Gateway) -> None:

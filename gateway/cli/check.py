@@ -12,14 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.folder import SOMEWHERE, no_secret
 from gateway.policy.compile import Compiled, compile_policy
 from gateway.policy.load import load_folder, secret_reader
-from gateway.policy.parts import SecretRef
-from gateway.policy.problem import NOT_READ, Place, PolicyError, Problem
+from gateway.policy.problem import Place, PolicyError, Problem
 from gateway.pricing.catalogue import Catalogue
-
-_SOMEWHERE = "http://127.0.0.1:1/v1"
-"""Stands for the simulated provider, which a check does not start."""
 
 
 def check(
@@ -28,17 +25,26 @@ def check(
     no_secrets: Annotated[
         bool, typer.Option("--no-secrets", help="Do not read secrets: for places that have none, like CI.")
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
 ) -> None:
-    """Check the policies of a folder; exit 1 if something is wrong."""
+    """Check the policies of a folder: what the gateway would refuse, and what it would warn of.
+
+    Errors are names that do not exist, values that cannot be, secrets that do not resolve. Warnings are
+    what is legal and most likely not meant: rules that nothing reaches, budgets that send calls in a circle,
+    targets without a price under a budget, expired keys, probes above their budget, more names than metrics
+    tell apart.
+
+    Exit codes: 0; 1 if something is wrong; 2 for wrong use.
+    """
     compiled, problems = None, []
     try:
         compiled = compile_policy(
             load_folder(folder),
-            secret_of=_no_secret if no_secrets else secret_reader(),
+            secret_of=no_secret if no_secrets else secret_reader(),
             row_of=lambda _: -1,
             catalogue=Catalogue(),
             at=datetime.now(UTC),
-            simulated_url=_SOMEWHERE,
+            simulated_url=SOMEWHERE,
         )
     except PolicyError as exc:
         problems = exc.problems
@@ -59,7 +65,7 @@ def check(
             print(_sentence(summary(compiled)))
         else:
             print(f"{_count(len(problems), 'error')}: this policy cannot be used")
-    raise typer.Exit(0 if compiled is not None else 1)
+    raise typer.Exit(0 if compiled is not None and not (strict and warnings) else 1)
 
 
 def summary(compiled: Compiled) -> dict[str, Any]:
@@ -93,7 +99,3 @@ def _print(word: str, colour: str, problems: Iterable[Problem]) -> None:
     for problem in problems:
         place = str(Place(problem.file, problem.line, problem.column))
         print(": ".join(part for part in (place, word, problem.path, problem.message) if part))
-
-
-def _no_secret(ref: SecretRef) -> str:
-    return NOT_READ

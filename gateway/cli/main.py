@@ -10,6 +10,9 @@ import typer
 COMMANDS = {
     "serve": "Serve: relay calls by the policies of a folder.",
     "check": "Check the policies of a folder; exit 1 if something is wrong.",
+    "explain": "Say what would happen to a call, and why.",
+    "test": "Hold policies against what is expected of them.",
+    "diff": "Say what another policy would change; hold a change to bounds.",
     "keys": "Make keys for callers.",
     "budget": "See limits and budgets; top a budget up.",
     "spend": "Show what was spent, by whom and on what.",

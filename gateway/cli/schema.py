@@ -14,6 +14,9 @@ def schema(
     prompts: Annotated[
         bool, typer.Option("--prompts", help="That of files of golden prompts, in probes/.")
     ] = False,
+    tests: Annotated[bool, typer.Option("--tests", help="That of files of expectations, in tests/.")] = False,
 ) -> None:
     """Print the JSON Schema of policy files, for editors."""
-    sys.stdout.write(schema_text(prompts=prompts))
+    if prompts and tests:
+        raise typer.BadParameter("--prompts and --tests exclude each other.")
+    sys.stdout.write(schema_text(prompts=prompts, tests=tests))

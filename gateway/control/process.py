@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import monotonic_ms, monotonic_s, now_ms, now_s
-from gateway.control.admin import build_app, is_loopback
+from gateway.control.admin import Routes, build_app, is_loopback
 from gateway.control.admin_port import AdminPort
 from gateway.control.alert_file import AlertFile
 from gateway.control.alerts import Alerts
@@ -27,6 +27,7 @@ from gateway.control.drift.part import DriftPart
 from gateway.control.drift.probe_routes import ProbeRoutes
 from gateway.control.drift.routes import DriftRoutes
 from gateway.control.exemplars import Exemplars
+from gateway.control.explain_routes import ExplainRoutes
 from gateway.control.exposition import Exposition, Sample
 from gateway.control.first_call import YOUR_KEY, first_call
 from gateway.control.logwriter import LogWriter
@@ -134,10 +135,14 @@ class Control:
         drift = DriftRoutes(
             self._drift.service, self._drift.streams, lambda: str(self.policy()["hash"]), now_s
         )
-        probes = ProbeRoutes(self._drift.prober)
-        port = AdminPort(
-            build_app(self, self._exposition, [budgets, self._console, drift, probes], loopback=loopback)
+        explain = ExplainRoutes(
+            lambda: self._reloader.shipped,
+            self._keeper,
+            lambda row: self._targets.state(row, monotonic_ms()),
+            now_ms,
         )
+        routes: list[Routes] = [budgets, self._console, drift, explain, ProbeRoutes(self._drift.prober)]
+        port = AdminPort(build_app(self, self._exposition, routes, loopback=loopback))
         await port.start(admin_socket)
         if not await self._reloader.first():
             return 2

@@ -73,6 +73,11 @@ class Reloader:
         self.last_problems: list[Problem] = []
         """What was wrong with the folder at the last look; empty if it is in force."""
 
+    @property
+    def shipped(self) -> Mapping[str, Any] | None:
+        """What the workers have; None before the first policy."""
+        return self._shipped
+
     async def first(self) -> bool:
         """The folder's policy, or the one accepted last; False if there is neither."""
         if await self.load() or not self._accepted.exists():

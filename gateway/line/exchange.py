@@ -159,9 +159,12 @@ class Exchange:
     def model_label(self) -> str:
         """The model's name where names come from the policy alone: a name that the caller gave, if the policy
         knows it (it may be refused to this caller)."""
-        call, snapshot, model = self.call, self.snapshot, self.model
-        if model is not None:
-            return model.name
+        return self.asked_label if self.model is None else self.model.name
+
+    @property
+    def asked_label(self) -> str:
+        """The same of the name that the caller gave, whatever became of it."""
+        call, snapshot = self.call, self.snapshot
         if call is None or snapshot is None or not call.model:
             return NONE
         return call.model if call.model in snapshot.models else OTHER

@@ -9,30 +9,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.clock import monotonic_s, now_s
-from gateway.errors import BUDGET_SPENT, STORE_UNAVAILABLE, UNBOUNDED, UNMETERED, UNPRICED, GatewayError
+from gateway.errors import BUDGET_SPENT, STORE_UNAVAILABLE, UNBOUNDED, UNPRICED, GatewayError
 from gateway.line.claim import Claim
 from gateway.line.exchange import SUSPEND, DeadlinePassed, Exchange
 from gateway.line.rates import rate_lines
 from gateway.line.refused import TargetFull, refused
 from gateway.line.teller import NEWS_S, REFUND_S, Teller
 from gateway.policy.snapshot import Model, Passage, Snapshot, Target
-from gateway.pricing.price import UNLIMITED
-from gateway.quota.bound import BACKGROUND, Bound, bound_input
+from gateway.quota.bound import bound_input
 from gateway.quota.contract import Refusal
 from gateway.quota.hold import UNDECIDED, Hold, Seats
-from gateway.quota.need import Flat, Guess, Need
+from gateway.quota.need import MOST_ASKS, Flat, Guess, Need
 from gateway.quota.plan import UNCOUNTED, Plan, Planner
 from gateway.quota.purse import Purse
 from gateway.quota.purses import Purses
 from gateway.quota.rule import Rule
 from gateway.quota.share import Share
+from gateway.quota.verdict import barred, instead_of
 from gateway.telemetry.meters import Meters
 
 ASK_S = 1.0
 """How long a call waits for the keeper: as long as a new one takes to start, or a disk to sync. The keeper
 itself waits 100 ms for a store, and says when it is out; then nobody waits."""
-MOST_ASKS = 4
-"""A cap shrinks to what one bucket has, then perhaps to what another has."""
 
 
 _DEGRADED = b"x-headgate-degraded: store\r\n"
@@ -224,10 +222,14 @@ class Governed:
             guess = plan.guess = self._guess(target)
         spoken = target.provider.spoken_by(exchange.admission.endpoint.dialect)
         need = Need(plan, call, bound, target, guess, least_cap=spoken.least_cap)
-        if need.worst is None and plan.must_price:
-            raise TargetFull(GatewayError(UNPRICED))
-        if bound.unbounded:
-            _check_unbounded(plan, bound, need)
+        if need.worst is None or bound.unbounded:
+            kind = barred(plan, need, bound)
+            if kind is UNPRICED:
+                raise TargetFull(GatewayError(UNPRICED))
+            if kind is UNBOUNDED:
+                raise GatewayError(kind, f"{kind.message} It is {bound.unbounded}.")
+            if kind is not None:
+                raise GatewayError(kind)
         return need
 
     def _claimed(
@@ -306,22 +308,15 @@ class Governed:
         rule = purse.rule
         if rule.is_money and rule.strict and self._teller.why_unfit:
             return self._refused(rule, GatewayError(STORE_UNAVAILABLE))
-        if rule.is_money and rule.use is not None and rule.use is not model:
-            return UseInstead(rule.use, rule.policy_name)
+        instead = instead_of(rule, model)
+        if instead is not None:
+            return UseInstead(instead, rule.policy_name)
         return self._refused(rule, refused(purse, refusal))
 
     def _refused(self, rule: Rule, error: GatewayError) -> Exception:
         """Counts a refusal. One that is for a target lets the next target be tried."""
         self._meters.limit_refused(rule.policy_name, rule.mode)
         return TargetFull(error) if rule.attempts else error
-
-
-def _check_unbounded(plan: Plan, bound: Bound, need: Need) -> None:
-    """Raises `GatewayError` for a call that may use more than anything in it tells."""
-    if bound.unbounded == BACKGROUND and plan.writes_cap:
-        raise GatewayError(UNMETERED)
-    if plan.is_strict and (plan.refuses_unbounded or need.input >= UNLIMITED):
-        raise GatewayError(UNBOUNDED, f"{UNBOUNDED.message} It is {bound.unbounded}.")
 
 
 def _waking(exchange: Exchange, answer: list[Hold | Refusal]) -> Callable[[Hold | Refusal], None]:

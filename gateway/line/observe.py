@@ -29,7 +29,9 @@ class Kept:
 
     __slots__ = ("meters", "names")
 
-    def __init__(self, exchange: Exchange, key: Key, model: Model, target: Target, endpoint: str) -> None:
+    def __init__(
+        self, exchange: Exchange, key: Key, model: Model, target: Target, endpoint: str, asked: str
+    ) -> None:
         labels = CallLabels(
             key.team,
             key.name,
@@ -40,7 +42,7 @@ class Kept:
             OPERATIONS.get(endpoint, endpoint),
         )
         self.meters = exchange.line.meters.of_calls(labels)
-        self.names = _names(key, model.name, target)
+        self.names = _names(key, model.name, target, endpoint, asked)
         """The names of the call as JSON members, escaped."""
 
 
@@ -50,10 +52,15 @@ def _kept(exchange: Exchange) -> Kept | None:
     if target is None or call is None or key is None or model is None:
         return None
     kept = exchange.line.kept
-    index = (key, model, target, call.endpoint)
+    kind = call.endpoint
+    if call.model != model.name:
+        # A route, or a spent budget, led elsewhere than the caller asked for.
+        kind = f"{kind} {exchange.asked_label}"
+    index = (key, model, target, kind)
     found = kept.get(index)
     if found is None:
-        found = kept[index] = Kept(exchange, key, model, target, call.endpoint)
+        asked = exchange.asked_label
+        found = kept[index] = Kept(exchange, key, model, target, call.endpoint, asked)
     return found
 
 
@@ -136,7 +143,7 @@ def _record(exchange: Exchange, kept: Kept | None, duration_s: float, overhead_s
         timestamp(now_s()),
         exchange.request_id,
         b"" if exchange.parent is None else b',"trace_id":"%b"' % exchange.parent.trace_id,
-        _names(exchange.key, exchange.model_label, None) if kept is None else kept.names,
+        _names_of(exchange) if kept is None else kept.names,
         exchange.status,
         exchange.outcome.encode(),
         b'"%b"' % exchange.error_type.encode() if exchange.error_type else b"null",
@@ -158,7 +165,7 @@ def refusal_record(request_id: str, status: int, error_type: str) -> bytes:
     members = {
         "time": timestamp(now_s()).decode(),
         "request_id": request_id,
-        **dict.fromkeys(("key", "team", "model", "target", "provider")),
+        **dict.fromkeys(("key", "team", "model", "asked", "endpoint", "target", "provider")),
         "status": status,
         "outcome": "refused",
         "error_type": error_type,
@@ -176,11 +183,21 @@ _TOKENS = b'"input_tokens":%d,"output_tokens":%d,"cached_input_tokens":%d,"reaso
 _NO_TOKENS = b'"input_tokens":null,"output_tokens":null,"cached_input_tokens":null,"reasoning_tokens":null'
 
 
-def _names(key: Key | None, model: str, target: Target | None) -> bytes:
+def _names_of(exchange: Exchange) -> bytes:
+    """Of a call that reached no target."""
+    call = exchange.call
+    endpoint = None if call is None else call.endpoint
+    return _names(exchange.key, exchange.model_label, None, endpoint, exchange.asked_label)
+
+
+def _names(key: Key | None, model: str, target: Target | None, endpoint: str | None, asked: str) -> bytes:
+    """`asked` is the model that the caller named, if the policy knows it; `model` the one that was used."""
     members = {
         "key": None if key is None else key.name,
         "team": None if key is None else key.team,
         "model": model,
+        "asked": asked,
+        "endpoint": endpoint,
         "target": None if target is None else target.name,
         "provider": None if target is None else target.provider.name,
     }

@@ -6,10 +6,11 @@ import math
 import random
 import time
 
-from gateway.errors import BUDGET_HELD, BUDGET_SPENT, RATE_LIMITED, TOKENS_LIMITED, GatewayError
+from gateway.errors import BUDGET_HELD, GatewayError, Kind
 from gateway.line.rates import refused_headers
 from gateway.quota.contract import Refusal
 from gateway.quota.purse import Purse
+from gateway.quota.verdict import kind_of
 
 LEAST_WAIT_S = 0.05
 MOST_WAIT_S = 60.0
@@ -34,18 +35,17 @@ class TargetFull(Exception):
 
 def refused(purse: Purse, refusal: Refusal) -> GatewayError:
     """The error for a refusal by a bucket."""
-    rule = purse.rule
+    rule, kind = purse.rule, kind_of(purse, refusal)
     if purse.is_money:
-        return _money(purse, refusal)
+        return _money(purse, kind)
     if purse.has_slots:
         # No honest time exists: about when one of those that are held is free again.
         wait_s = (purse.busy_s or 1.0) * (0.5 + random.random())
         return GatewayError(
-            RATE_LIMITED,
+            kind,
             f"The limit {rule.policy_name!r} is reached: {rule.limit} calls at once{_whose(purse)}.",
             headers=_wait(wait_s),
         )
-    kind = RATE_LIMITED if purse.at_once else TOKENS_LIMITED
     unit = rule.measure.replace("_", " ")
     return GatewayError(
         kind,
@@ -56,11 +56,11 @@ def refused(purse: Purse, refusal: Refusal) -> GatewayError:
     )
 
 
-def _money(purse: Purse, refusal: Refusal) -> GatewayError:
+def _money(purse: Purse, kind: Kind) -> GatewayError:
     rule = purse.rule
-    if refusal.is_held:
+    if kind is BUDGET_HELD:
         return GatewayError(
-            BUDGET_HELD,
+            kind,
             f"What is left of the budget {rule.policy_name!r}{_whose(purse)} is held by calls under way.",
             headers=_wait(min(HELD_WAIT_S, 0.5 + random.random())),
         )
@@ -70,7 +70,7 @@ def _money(purse: Purse, refusal: Refusal) -> GatewayError:
         details["resets_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(purse.until_ms / 1000))
         until = f" It begins anew at {details['resets_at']}."
     return GatewayError(
-        BUDGET_SPENT,
+        kind,
         f"The budget {rule.policy_name!r}{_whose(purse)} has too little left for this call.{until}",
         details=details,
     )

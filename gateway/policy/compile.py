@@ -23,6 +23,7 @@ from gateway.policy.probe_compile import ProbeCompiler
 from gateway.policy.problem import PolicyError, Problem, did_you_mean, in_order
 from gateway.policy.provider_row import ProviderCompiler, ProviderRow, Unusable
 from gateway.policy.quota_compile import QuotaCompiler
+from gateway.policy.reach import unreachable
 from gateway.policy.sampling import Sampling
 from gateway.policy.spec import (
     KeySpec,
@@ -147,6 +148,8 @@ class _Compiler:
         probes = ProbeCompiler(drift.probes, models, known, self._say, self._warn).table()
         self._check_content()
         self._check_prices()
+        for path, message in unreachable(self._spec, tables):
+            self._warn(path, message)
         if self._problems:
             raise PolicyError(self._problems)
         return Compiled(

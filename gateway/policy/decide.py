@@ -1,25 +1,17 @@
-"""The one pure function that chooses: `decide(snapshot, facts, state) → Decision`, with its trace.
+"""The one pure function that chooses: `decide(snapshot, facts, state) → Decision`.
 
-The line uses it for every call; whatever explains, tests or replays policy uses it too.
+The line uses it for every call; whatever explains, tests or replays policy uses it too. It writes nothing
+down: `policy.trace` says why a decision came out so, by the functions that are asked here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from gateway.errors import MODEL_FORBIDDEN, MODEL_UNKNOWN, NO_TARGET, Kind
-from gateway.policy.snapshot import Key, Model, Snapshot, Target
+from gateway.policy.snapshot import Key, Model, Route, Snapshot, Target
 from gateway.routing.strategies import STRATEGIES
-
-
-class Step(NamedTuple):
-    """One line of a trace: what was looked at, what came of it, and why."""
-
-    subject: str
-    verdict: str
-    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -57,28 +49,12 @@ class State:
 
 @dataclass(slots=True)
 class Decision:
-    """What happens to a call: the targets to try, in order, or the refusal."""
+    """What happens to a call: the targets to try, in order, or the refusal. `route`: the one that matched."""
 
     model: Model | None
     targets: tuple[Target, ...]
     refusal: Kind | None
-    _notes: Sequence[Step]
-    _facts: Facts
-
-    @property
-    def trace(self) -> tuple[Step, ...]:
-        """What was looked at and why it came out so, in order. Built when asked for."""
-        facts = self._facts
-        steps = [Step(f"key {facts.key}", "known", f"team {facts.team}"), *self._notes]
-        if self.refusal is not None:
-            steps.append(Step(f"model {facts.model}", "refused", self.refusal.error_type))
-        elif self.model is not None:
-            steps.append(Step(f"model {self.model.name}", "chosen", self.model.strategy))
-            steps.extend(
-                Step(f"target {target.name}", "in order", str(place))
-                for place, target in enumerate(self.targets, 1)
-            )
-        return tuple(steps)
+    route: Route | None = None
 
 
 def decide(snapshot: Snapshot, facts: Facts, state: State, *, instead: Model | None = None) -> Decision:
@@ -86,63 +62,38 @@ def decide(snapshot: Snapshot, facts: Facts, state: State, *, instead: Model | N
 
     `instead`: the model that a spent budget names; the policy says so, whatever the caller may use.
     """
-    notes: list[Step] = []
     if instead is not None:
-        notes.append(Step("budget", "spent", f"uses {instead.name}"))
-        return _ordered(instead, facts, state, notes)
+        return _ordered(instead, facts, state, None)
     model = facts.caller.models.get(facts.model)
     if model is None and facts.model in snapshot.models:
-        return Decision(None, (), MODEL_FORBIDDEN, notes, facts)
+        return Decision(None, (), MODEL_FORBIDDEN)
     for route in facts.caller.routes:
-        missed = route.match.misses(facts)
-        if not missed:
-            notes.append(Step(f"route {route.name}", "matched", f"uses {route.use.name}"))
-            model = route.use
-            break
-        notes.append(Step(f"route {route.name}", "passed over", missed))
+        if not route.match.misses(facts):
+            return _ordered(route.use, facts, state, route)
     if model is None:
-        return Decision(None, (), MODEL_UNKNOWN, notes, facts)
-    return _ordered(model, facts, state, notes)
+        return Decision(None, (), MODEL_UNKNOWN)
+    return _ordered(model, facts, state, None)
 
 
-def _ordered(model: Model, facts: Facts, state: State, notes: list[Step]) -> Decision:
+def missed(target: Target, facts: Facts) -> str:
+    """Why a target does not take a call: the field of its match that does not hold, or what its dialect has
+    no word for; "" if it does."""
+    missing = "" if target.match is None else target.match.misses(facts)
+    if not missing and target.provider.speaks.path_of(facts.endpoint) is None:
+        return f"{target.provider.speaks.name} has no {facts.endpoint}"
+    return missing
+
+
+def _ordered(model: Model, facts: Facts, state: State, route: Route | None) -> Decision:
     targets = model.targets
     if model.has_matches:
-        targets = _matching(targets, facts, notes)
+        targets = tuple([target for target in targets if not missed(target, facts)])
         if not targets:
-            return Decision(model, (), NO_TARGET, notes, facts)
+            return Decision(model, (), NO_TARGET, route)
     if len(targets) > 1:
         targets = STRATEGIES[model.strategy](targets, facts.draw, facts.turn)
         if state.down:
-            targets = _healthy_first(targets, state, notes)
-    return Decision(model, targets, None, notes, facts)
-
-
-def _matching(targets: tuple[Target, ...], facts: Facts, notes: list[Step]) -> tuple[Target, ...]:
-    kept = []
-    for target in targets:
-        missed = "" if target.match is None else target.match.misses(facts)
-        if not missed and target.provider.speaks.path_of(facts.endpoint) is None:
-            missed = f"{target.provider.speaks.name} has no {facts.endpoint}"
-        if missed:
-            notes.append(Step(f"target {target.name}", "passed over", missed))
-        else:
-            kept.append(target)
-    return tuple(kept)
-
-
-def _healthy_first(targets: tuple[Target, ...], state: State, notes: list[Step]) -> tuple[Target, ...]:
-    """Ejected targets leave the order, unless all are ejected: the last one is never taken away."""
-    kept = []
-    for target in targets:
-        verdict = state.down.get(target.row, 2)
-        if verdict == 0:
-            notes.append(Step(f"target {target.name}", "passed over", "ejected"))
-            continue
-        if verdict == 1:
-            notes.append(Step(f"target {target.name}", "on trial", "half-open"))
-        kept.append(target)
-    if not kept:
-        notes.append(Step("all targets", "kept", "every one is ejected"))
-        return targets
-    return tuple(kept)
+            down = state.down
+            # Ejected targets leave the order, unless all are ejected: the last one is never taken away.
+            targets = tuple([target for target in targets if down.get(target.row) != 0]) or targets
+    return Decision(model, targets, None, route)

@@ -127,13 +127,14 @@ def _read(root: Path) -> tuple[list[MapNode], list[Problem]]:
     roots: list[MapNode] = []
     problems: list[Problem] = []
     for path in _files(root, problems):
-        parsed = _read_file(path, problems)
+        parsed = read_file(path, problems)
         if parsed is not None:
             roots.append(parsed)
     return roots, problems
 
 
-def _read_file(path: Path, problems: list[Problem]) -> MapNode | None:
+def read_file(path: Path, problems: list[Problem]) -> MapNode | None:
+    """One YAML file as a tree; None if it is empty, or (with a problem added) cannot be read."""
     try:
         with open(path, "rb") as file:
             text = file.read(MAX_BYTES + 1)
@@ -141,6 +142,11 @@ def _read_file(path: Path, problems: list[Problem]) -> MapNode | None:
         problems.append(Problem.at(Place(str(path)), "", f"the file cannot be read: {exc.strerror}"))
         return None
     return _parse(text, str(path), problems)
+
+
+def yaml_files(folder: Path, problems: list[Problem]) -> list[Path]:
+    """The YAML files in a folder and below, in the order of their names."""
+    return list(_files(folder, problems))
 
 
 def _add_prompts(root: Path, merged: MapNode, problems: list[Problem]) -> None:
@@ -159,7 +165,7 @@ def _add_prompts(root: Path, merged: MapNode, problems: list[Problem]) -> None:
             problems.append(Problem.at(named.place, "", f"there is no file {path}"))
             continue
         before = len(problems)
-        found = _read_file(path, problems)
+        found = read_file(path, problems)
         if found is None:
             if len(problems) == before:
                 problems.append(Problem.at(Place(str(path)), "", "the file holds no prompts"))

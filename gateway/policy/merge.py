@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.policy.node import ListNode, MapNode, Node, Path, Scalar, map_text, place_of, plain
+from gateway.policy.parts import Spec
 from gateway.policy.problem import Place, PolicyError, Problem, did_you_mean, dotted
 from gateway.policy.spec import PolicySpec, fields_at
 
+S = TypeVar("S", bound=Spec)
 _REFERENCE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 
 
@@ -55,6 +57,18 @@ def policy_of(
     document: dict[str, Any], root: MapNode | None, problems: Sequence[Problem], environ: Mapping[str, str]
 ) -> Policy:
     """The checked policy of a merged document. Raises `PolicyError`."""
+    return Policy(validated(PolicySpec, document, root, problems, environ), document, root)
+
+
+def validated(
+    kind: type[S],
+    document: dict[str, Any],
+    root: MapNode | None,
+    problems: Sequence[Problem],
+    environ: Mapping[str, str],
+) -> S:
+    """A document of this kind, `${…}` expanded. Raises `PolicyError` with these problems and all that are
+    found."""
     found = list(problems)
     unexpanded: set[Path] = set()
 
@@ -72,15 +86,15 @@ def policy_of(
 
     expanded = map_text(document, expand)
     try:
-        spec = PolicySpec.model_validate(expanded)
+        spec = kind.model_validate(expanded)
     except ValidationError as exc:
         for error in exc.errors(include_url=False, include_context=True, include_input=False):
-            path, message, of_key = _explain(error, document)
+            path, message, of_key = _explain(error, document, kind)
             if path not in unexpanded:
                 say(path, message, of_key=of_key)
     if found:
         raise PolicyError(found)
-    return Policy(spec, document, root)
+    return spec
 
 
 def _add(merged: MapNode, section: str, node: Node, place: Place, problems: list[Problem]) -> None:
@@ -147,13 +161,15 @@ def _expand(text: str, environ: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text) if "$" in text else text
 
 
-def _explain(error: ErrorDetails, document: Mapping[str, Any]) -> tuple[tuple[str | int, ...], str, bool]:
+def _explain(
+    error: ErrorDetails, document: Mapping[str, Any], root: type[Spec]
+) -> tuple[tuple[str | int, ...], str, bool]:
     """Path, message and whether the key is meant. Never repeats a value: it may be a secret."""
     kind, path = error["type"], _clean(error["loc"], document)
     context = error.get("ctx") or {}
     if kind == "extra_forbidden":
         name = str(path[-1])
-        return path, f"unknown key{did_you_mean(name, fields_at(path[:-1]))}", True
+        return path, f"unknown key{did_you_mean(name, fields_at(path[:-1], root))}", True
     if kind == "missing":
         return path, "is missing", True
     if kind in ("string_type", "string_sub_type"):

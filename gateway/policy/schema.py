@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gateway.policy.expectation_spec import ExpectationsFile
 from gateway.policy.probe_spec import PromptsFile
 from gateway.policy.spec import PolicySpec
 
@@ -34,9 +35,21 @@ def prompts_schema() -> dict[str, Any]:
     }
 
 
-def schema_text(*, prompts: bool = False) -> str:
-    """The schema as the text of `policies/schema.json`, or of `policies/probes.schema.json`."""
-    schema = prompts_schema() if prompts else json_schema()
+def tests_schema() -> dict[str, Any]:
+    """The schema of a file of expectations."""
+    schema = _without_null(ExpectationsFile.model_json_schema())
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **schema,
+        "title": "Headgate expectations",
+        "description": "What is expected of a policy: a file in the folder tests/ of a policy folder.",
+    }
+
+
+def schema_text(*, prompts: bool = False, tests: bool = False) -> str:
+    """The schema as the text of `policies/schema.json`, `policies/probes.schema.json` or
+    `policies/tests.schema.json`."""
+    schema = prompts_schema() if prompts else tests_schema() if tests else json_schema()
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -471,9 +471,9 @@ def named_files(spec: PolicySpec) -> frozenset[str]:
     return frozenset(file for file in files if file is not None)
 
 
-def fields_at(path: Iterable[str | int]) -> tuple[str, ...]:
-    """The keys that may stand at a path of a policy; none where names are free."""
-    here: Any = PolicySpec
+def fields_at(path: Iterable[str | int], root: type[Spec] = PolicySpec) -> tuple[str, ...]:
+    """The keys that may stand at a path of a policy (or of another document); none where names are free."""
+    here: Any = root
     for step in path:
         here = _inside(here, step)
     here = _bare(here)

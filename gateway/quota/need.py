@@ -20,12 +20,17 @@ from gateway.quota.ratio import Ratio
 from gateway.usage import FAST
 from gateway.wire.dialects.openai_chat import Call
 
+MOST_ASKS = 4
+"""A cap shrinks to what one bucket has, then perhaps to what another has."""
 MOST = 2**50
 """What is held where nothing bounds a call that may go on all the same (a rule in shadow mode): no rule has
 so much, and stores can count it (Lua's numbers are whole up to 2^53)."""
 FIRST_OUTPUT = 1_024
 """Output that is guessed of a target that has not answered yet."""
 _OF_TOKENS = {"tokens", "output_tokens"}
+_WATCHED = 1 << 50
+"""What stands for an amount that nothing bounds. Only rules that watch let such calls through; sums of it
+stay within what the journal and Redis count exactly, and above all but the largest limits."""
 
 
 class Guess:

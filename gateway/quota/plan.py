@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.policy.snapshot import Key, Model, Target
 from gateway.quota.cap import DEFAULT_OUTPUT_TOKENS
@@ -20,7 +20,6 @@ from gateway.quota.purse import (
     ONE,
     Purse,
 )
-from gateway.quota.purses import Purses
 from gateway.quota.rule import Rule
 from gateway.quota.subject import OTHER, Caller, subjects, user_of
 from gateway.quota.window import window
@@ -114,10 +113,17 @@ def is_by_call(rule: Rule) -> bool:
     return not rule.attempts and rule.measure in ("requests", "concurrent")
 
 
+class Keeps(Protocol):
+    """Where purses are kept: `quota.purses.Purses`, or `quota.level.Levels` for who only asks."""
+
+    def purse(self, bucket: str, make: Callable[[], Purse]) -> Purse: ...
+    def place(self, purse: Purse, part: int) -> None: ...
+
+
 class Planner:
     """Makes plans for one policy."""
 
-    def __init__(self, purses: Purses, stamp: int) -> None:
+    def __init__(self, purses: Keeps, stamp: int) -> None:
         self._purses = purses
         self._stamp = stamp
         self.known: dict[tuple[Key, Model, Target], Plan] = {}

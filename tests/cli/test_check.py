@@ -63,6 +63,11 @@ def test_json_says_the_same(folder: Path) -> None:
     assert (problem["line"], problem["path"]) == (2, "providers.groq.api_key")
 
 
+def test_warnings_count_if_they_are_to(folder: Path) -> None:
+    assert check(folder, "--strict", key="gsk-1").exit_code == 1
+    assert check(ROOT / "policies", "--no-secrets", "--strict").exit_code == 0
+
+
 def test_secrets_need_not_be_there(folder: Path) -> None:
     assert check(folder).exit_code == 1
     assert check(folder, "--no-secrets").exit_code == 0

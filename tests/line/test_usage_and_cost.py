@@ -20,6 +20,8 @@ FIELDS = [
     "key",
     "team",
     "model",
+    "asked",
+    "endpoint",
     "target",
     "provider",
     "status",

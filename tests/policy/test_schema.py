@@ -17,6 +17,12 @@ def test_committed_schema_is_the_one_the_code_makes() -> None:
     )
 
 
+def test_committed_schema_of_expectations_is_the_one_the_code_makes() -> None:
+    assert (POLICIES / "tests.schema.json").read_text() == schema_text(tests=True), (
+        "run: headgate schema --tests > policies/tests.schema.json"
+    )
+
+
 def test_schema_refuses_unknown_keys_everywhere() -> None:
     objects = [part for part in _parts(json_schema()) if "properties" in part]
     assert len(objects) > 12
