@@ -5,8 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 kind=$1
 shift
-# Where this is set, each of the hundred gateways that tests start compiles all its files again, a third of its
-# CPU until it is ready; and each process that collects tests compiles all of theirs, 10 s.
+# Where this is set, each of the hundred gateways that tests start compiles all its files again, a third of
+# its CPU until it is ready; and each process that collects tests compiles all of theirs, 10 s.
 unset PYTHONDONTWRITEBYTECODE
 # Neighbours go to one process as long as all have some: what a module makes for all its tests is made once.
 set -- --numprocesses auto --dist worksteal "$@"
