@@ -9,6 +9,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -128,8 +129,23 @@ def sources() -> Sources:
 
 def imports(files: Sources) -> Iterator[Import]:
     """All imports; `from gateway.x import y` counts as gateway.x.y where that is a file."""
-    for file, text in files.items():
-        yield from _imports_in(file, ast.parse(text), files, lazy=False, for_types=False)
+    yield from _imports(tuple(files.items()))
+
+
+@cache
+def _imports(files: tuple[tuple[str, str], ...]) -> list[Import]:
+    # Six rules ask for those of the whole gateway, 0.8 s each time.
+    known = dict(files)
+    return [
+        each
+        for file, text in files
+        for each in _imports_in(file, _tree(text), known, lazy=False, for_types=False)
+    ]
+
+
+@cache
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _imports_in(file: str, node: ast.AST, files: Sources, *, lazy: bool, for_types: bool) -> Iterator[Import]:
@@ -186,7 +202,7 @@ def impure(files: Sources) -> list[str]:
         if each.root == "time" and each.file != "clock.py"
     ]
     for file, text in low.items():
-        calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+        calls = (node for node in ast.walk(_tree(text)) if isinstance(node, ast.Call))
         names = {ast.unparse(call.func) for call in calls}
         found += [f"{file} calls {name}" for name in names if name.endswith((".now", ".utcnow", ".today"))]
         found += [f"{file} opens files" for name in names if name == "open" and file != "policy/load.py"]
@@ -241,7 +257,7 @@ def busy_inits(files: Sources) -> list[str]:
         file
         for file, text in files.items()
         if file.endswith("__init__.py")
-        and not (len(body := ast.parse(text).body) == 1 and ast.get_docstring(ast.Module(body, [])))
+        and not (len(body := _tree(text).body) == 1 and ast.get_docstring(ast.Module(body, [])))
     ]
 
 

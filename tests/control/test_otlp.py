@@ -215,26 +215,31 @@ async def test_what_is_left_is_sent_at_the_end(
     assert "headgate.requests" in collector.metrics
 
 
+def sender(folder: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Otlp:
+    """What sends in control, in this process: OpenTelemetry's exporters read the environment themselves. Its
+    counters stand in `folder / "slots" / "control"`."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    (folder / "slots").mkdir()
+    exemplars = Exemplars()
+    return Otlp(
+        read_otel(environ, pytest.fail),
+        lambda: None,
+        Exposition(folder / "slots", lambda: (), exemplars),
+        exemplars,
+        ControlMeters(SlotFile.create(folder / "slots" / "control", slots=4096)),
+        listen="here",
+        started_ms=1,
+    )
+
+
 async def test_the_end_does_not_wait_for_a_collector_that_hangs(
     tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Longer than this test may take.
     environ = collector.environ(OTEL_EXPORTER_OTLP_TIMEOUT="600000", OTEL_BSP_SCHEDULE_DELAY="60000")
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
     collector.open.clear()
-    (tmp_path / "slots").mkdir()
-    meters = ControlMeters(SlotFile.create(tmp_path / "slots" / "control", slots=4096))
-    exemplars = Exemplars()
-    otlp = Otlp(
-        read_otel(environ, pytest.fail),
-        lambda: None,
-        Exposition(tmp_path / "slots", lambda: (), exemplars),
-        exemplars,
-        meters,
-        listen="here",
-        started_ms=1,
-    )
+    otlp = sender(tmp_path, environ, monkeypatch)
     for _ in range(600):
         otlp.take(RECORD)
     await eventually(lambda: collector.asked > 0)
@@ -249,12 +254,24 @@ def told_of(path: Path) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
 async def test_a_collector_that_refuses_is_told_apart(
-    serve: StartGateway, simulator: Simulator, collector: Collector, status: int
+    tmp_path: Path,
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    status: int,
 ) -> None:
     collector.status = status
-    gateway = await serve(policy_for(simulator.url), environ=collector.environ(OTEL_METRICS_EXPORTER="none"))
-    await call(gateway)
-    await eventually(lambda: f"OTLP endpoint: status {status}" in gateway.said())
+    environ = collector.environ(OTEL_METRICS_EXPORTER="none", OTEL_EXPORTER_OTLP_TIMEOUT="300")
+    otlp = sender(tmp_path, environ, monkeypatch)
+    otlp.take(RECORD)
+    said: list[str] = []
+
+    def is_said() -> bool:
+        said.append(capfd.readouterr().err)
+        return f"OTLP endpoint: status {status}" in "".join(said)
+
+    await eventually(is_said, says=lambda: "".join(said))
+    await asyncio.to_thread(otlp.close, 0.1)
 
 
 async def test_exemplars_lead_from_a_bucket_to_a_trace(
