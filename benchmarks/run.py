@@ -66,9 +66,10 @@ def _scenario(choice: argparse.Namespace, scenario: str, rig: Rig) -> list[Measu
             upstream = stack.enter_context(systems.tls_front(rig, upstream))
         beside = systems.BESIDE.get(scenario)
         otlp = stack.enter_context(systems.sink(rig)) if beside is not None and beside.is_traced else 0
+        redis = stack.enter_context(systems.redis(rig)) if beside is not None and beside.has_redis else None
         start = {
             "nginx": partial(systems.nginx, rig, scenario, upstream),
-            "headgate": partial(systems.headgate, rig, scenario, upstream, otlp=otlp),
+            "headgate": partial(systems.headgate, rig, scenario, upstream, otlp=otlp, redis=redis),
         }
         running = [stack.enter_context(start[name]()) for name in choice.systems]
         if beside is not None and "headgate" in choice.systems:

