@@ -104,7 +104,7 @@ def _bad(name: str, *steps: Step, call: str = "") -> Before:
     return Before(name, steps, BAD, AGAIN, call)
 
 
-_IN_HALF_AN_HOUR = formatdate(time.time() + 1800, usegmt=True)
+_IN_TWO_HOURS = formatdate(time.time() + 7200, usegmt=True)
 _AZURES = {"status": 400, "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {}}}
 _FLAGGED = {"metadata": {"reasons": ["violence"], "flagged_input": "…", "provider_name": "x"}}
 
@@ -113,7 +113,7 @@ BEFORE: list[Before] = [
     _limited("429 without a wait"),
     _limited("429 with a short wait", "retry-after-ms: 40", waits_s=(1, 1)),
     _limited("429 with a long wait", "retry-after: 60", waits_s=(60, 60), tries=ONCE),
-    _limited("429 with a date", f"retry-after: {_IN_HALF_AN_HOUR}", waits_s=(900, 1800), tries=ONCE),
+    _limited("429 with a date", f"retry-after: {_IN_TWO_HOURS}", waits_s=(1800, 7200), tries=ONCE),
     _limited("429 with a past date", "retry-after: Sun, 06 Nov 1994 08:49:37 GMT", waits_s=(0, 0)),
     _limited("429 with a wait nobody means", "retry-after: 1e300"),
     Before("429 quota", (refusal(429, "insufficient_quota"),), QUOTA, ONCE),
