@@ -126,7 +126,7 @@ class Times:
 
 
 class StoodStill(AssertionError):
-    """Too many calls were without the store in a fault that is none to them: it, or the machine, stood still."""
+    """Too many calls were without the store, in a fault that is none to them: something stood still."""
 
 
 class Trial:
