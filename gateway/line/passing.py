@@ -351,7 +351,9 @@ async def _news(
     if usage is None or guard.passing.makes:
         return usage
     id_ = told.get("id")
-    if type(id_) is not str or told.get("background") is False or told.get("status") == "queued":
+    if type(id_) is not str or told.get("status") == "queued":
+        return None
+    if guard.passing.family == "responses" and told.get("background") is not True:
         return None
     counted, provider = f"usage-{id_}", guard.passage.target.provider
     if await owned(exchange, provider, "owned", [counted]):
