@@ -17,6 +17,7 @@ from tests.line.passing import (
     FILE,
     FORM,
     OTHER_KEY,
+    RESPONSE,
     USAGE,
     ask,
     form,
@@ -61,6 +62,24 @@ async def test_tokens_cost_what_the_policy_says_of_the_model(
     # 6 input at 0.15, 4 cached at 0.075, 4 output and 2 reasoning at 0.60 dollars per million.
     assert plain["cost_nanousd"] == streamed["cost_nanousd"] == 900 + 300 + 2400 + 1200
     assert (streamed["cached_input_tokens"], streamed["reasoning_tokens"]) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "counted"), [({}, 0), ({"background": False}, 0), ({"background": True}, 1)]
+)
+async def test_what_is_asked_for_again_counts_once(
+    start: StartRelay, scripted: StartScripted, more: dict[str, bool], counted: int
+) -> None:
+    told = {**RESPONSE, "status": "completed", **more}
+    queued = {**told, "status": "queued", "usage": None}
+    first = queued if more.get("background") else told
+    turns = [[reply_of(json.dumps(step).encode())] for step in (first, told, told)]
+    relay = await start(open_policy((await scripted(turns=turns)).url))
+    await ask(relay, "POST", "/responses", {"model": "gpt-4o", "input": "x"})
+    for _ in range(2):
+        await ask(relay, "GET", "/responses/resp_counted")
+    _, *reads = await relay.logged(3)
+    assert [bool(row["output_tokens"]) for row in reads] == [bool(counted), False]
 
 
 # how it passes
